@@ -1,0 +1,38 @@
+// A quarter of a square plate with a circular hole about the origin, refined towards the hole.
+SetFactory("Built-in");
+h = 0.05;
+h_hole = 0.02;
+radius = 0.4;
+Point(1) = {0, 0, 0};
+Point(2) = {radius, 0, 0};
+Point(3) = {1, 0, 0};
+Point(4) = {1, 1, 0};
+Point(5) = {0, 1, 0};
+Point(6) = {0, radius, 0};
+Line(1) = {2, 3};
+Line(2) = {3, 4};
+Line(3) = {4, 5};
+Line(4) = {5, 6};
+Circle(5) = {6, 1, 2};
+Curve Loop(1) = {1:5};
+Plane Surface(1) = {1};
+// Cells of size h_hole there, growing to h at the distance reach.
+reach = 0.42;
+Field[1] = Distance;
+Field[1].CurvesList = {5};
+Field[1].Sampling = 400;
+Field[2] = Threshold;
+Field[2].InField = 1;
+Field[2].SizeMin = h_hole;
+Field[2].SizeMax = h;
+Field[2].DistMin = 0;
+Field[2].DistMax = reach;
+Background Field = 2;
+Mesh.MeshSizeExtendFromBoundary = 0;
+Mesh.MeshSizeFromPoints = 0;
+Physical Surface("plate", 1) = {1};
+Physical Curve("hole", 2) = {5};
+Physical Curve("symmetry_x", 3) = {4};
+Physical Curve("symmetry_y", 4) = {1};
+Physical Curve("traction", 5) = {2};
+Physical Curve("free", 6) = {3};

@@ -1,0 +1,33 @@
+// The L-shape (-1,1)² without [0,1]×[-1,0], refined towards the re-entrant corner at the origin.
+SetFactory("Built-in");
+h = 0.07;
+h_corner = 0.008;
+Point(1) = {0, 0, 0};
+Point(2) = {1, 0, 0};
+Point(3) = {1, 1, 0};
+Point(4) = {-1, 1, 0};
+Point(5) = {-1, -1, 0};
+Point(6) = {0, -1, 0};
+Line(1) = {1, 2};
+Line(2) = {2, 3};
+Line(3) = {3, 4};
+Line(4) = {4, 5};
+Line(5) = {5, 6};
+Line(6) = {6, 1};
+Curve Loop(1) = {1:6};
+Plane Surface(1) = {1};
+// Cells of size h_corner there, growing to h at the distance reach.
+reach = 0.5;
+Field[1] = Distance;
+Field[1].PointsList = {1};
+Field[2] = Threshold;
+Field[2].InField = 1;
+Field[2].SizeMin = h_corner;
+Field[2].SizeMax = h;
+Field[2].DistMin = 0;
+Field[2].DistMax = reach;
+Background Field = 2;
+Mesh.MeshSizeExtendFromBoundary = 0;
+Mesh.MeshSizeFromPoints = 0;
+Physical Surface("domain", 1) = {1};
+Physical Curve("boundary", 2) = {1:6};

@@ -1,0 +1,54 @@
+"""Train scientific networks the way PETSc solves equations."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pescitrain.errors import EvaluationError as EvaluationError
+    from pescitrain.errors import MeshError as MeshError
+    from pescitrain.errors import OptionError as OptionError
+    from pescitrain.errors import PescitrainError as PescitrainError
+    from pescitrain.errors import ProblemError as ProblemError
+    from pescitrain.errors import RestartError as RestartError
+    from pescitrain.geometry import Box as Box
+    from pescitrain.geometry import Mesh as Mesh
+    from pescitrain.problem import Data as Data
+    from pescitrain.problem import Dirichlet as Dirichlet
+    from pescitrain.problem import Initial as Initial
+    from pescitrain.problem import Lifting as Lifting
+    from pescitrain.problem import Neumann as Neumann
+    from pescitrain.problem import Periodic as Periodic
+    from pescitrain.problem import Problem as Problem
+    from pescitrain.problem import Residual as Residual
+    from pescitrain.problem import Robin as Robin
+    from pescitrain.problem import Unknown as Unknown
+    from pescitrain.run.model import load_model as load_model
+
+__version__ = "0.1.0"
+
+_HOME = {
+    **dict.fromkeys(
+        ("EvaluationError", "MeshError", "OptionError", "PescitrainError", "ProblemError", "RestartError"), "errors"
+    ),
+    **dict.fromkeys(("Box", "Mesh"), "geometry"),
+    **dict.fromkeys(
+        ("Data", "Dirichlet", "Initial", "Lifting", "Neumann", "Periodic", "Problem", "Residual", "Robin", "Unknown"),
+        "problem",
+    ),
+    "load_model": "run.model",
+}
+"""Public name -> where it is defined; imported when it is asked for, so that the command sets its threads first."""
+
+__all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'pescitrain' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"pescitrain.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,74 @@
+"""Decompositions of θ into blocks: index sets, with overlap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pescitrain.errors import OptionError
+from pescitrain.networks.parameters import Layer
+
+PartitionType = Literal["layer", "balanced"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A subdomain of the parameters: ``owned`` without overlap, ``active`` with it; sorted global indices."""
+
+    name: str
+    owned: NDArray[np.int32]
+    active: NDArray[np.int32]
+
+
+def decompose(layers: list[Layer], kind: PartitionType, count: int | None, overlap: int) -> list[Block]:
+    """Blocks of consecutive layers.
+
+    Parameters
+    ----------
+    layers : list of Layer      in feed-forward order
+    kind : "layer"              as equal numbers of layers as possible: block s has layers ⌊sL/N⌋ … ⌊(s+1)L/N⌋ − 1
+           "balanced"           the largest block as small as possible in parameters
+    count : int or None         number of blocks N; None: one for each layer
+    overlap : int               layers added on both sides of each block
+
+    Every parameter is in exactly one ``owned`` set. Raises OptionError where N or the overlap cannot be.
+    """
+    total = len(layers)
+    count = total if count is None else count
+    if not 1 <= count <= total:
+        raise OptionError(f"-part_blocks {count}: there are {total} layers, so choose from 1 to {total}")
+    if overlap < 0:
+        raise OptionError(f"-part_overlap {overlap}: the overlap is a number of layers, 0 or more")
+    if kind == "layer":
+        cuts = [total * s // count for s in range(count + 1)]
+    else:
+        cuts = _balanced_cuts([layer.size for layer in layers], count)
+    blocks = []
+    for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+        names = layers[first].name if last == first + 1 else f"{layers[first].name}-{layers[last - 1].name}"
+        outer = layers[max(0, first - overlap)].start, layers[min(total, last + overlap) - 1].stop
+        owned = np.arange(layers[first].start, layers[last - 1].stop, dtype=np.int32)
+        blocks.append(Block(names, owned, np.arange(*outer, dtype=np.int32)))
+    return blocks
+
+
+def _balanced_cuts(sizes: list[int], count: int) -> list[int]:
+    """Cuts into contiguous non-empty parts with the smallest largest sum (dynamic programming, O(L² N))."""
+    total = len(sizes)
+    prefix = np.concatenate([[0], np.cumsum(sizes)])
+    best = np.full((count + 1, total + 1), np.inf)
+    last_cut = np.zeros((count + 1, total + 1), dtype=int)
+    best[0, 0] = 0.0
+    for parts in range(1, count + 1):
+        for stop in range(parts, total + 1):
+            starts = np.arange(parts - 1, stop)
+            largest = np.maximum(best[parts - 1, starts], prefix[stop] - prefix[starts])
+            choice = int(largest.argmin())
+            best[parts, stop], last_cut[parts, stop] = largest[choice], starts[choice]
+    cuts = [total]
+    for parts in range(count, 0, -1):
+        cuts.append(int(last_cut[parts, cuts[-1]]))
+    return cuts[::-1]

@@ -1,0 +1,149 @@
+"""J and the Gauss–Newton matrix as PETSc Mats: matrix-free, and assembled where a preconditioner needs entries."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from petsc4py import PETSc
+
+from pescitrain.algebra.decomposition import Block
+from pescitrain.algebra.layout import ParameterLayout
+from pescitrain.evaluation import Evaluator, Linearization
+
+MatrixKind = Literal["blocks", "dense"]
+
+
+class JacobianOperator:
+    """Python Mat context of J (m, n): ``mult`` is J v, ``multTranspose`` is Jᵀ w.
+
+    Rows are distributed as the residual, columns as θ.
+    """
+
+    def __init__(self, layout: ParameterLayout, linearization: Linearization) -> None:
+        self.layout, self.linearization = layout, linearization
+
+    def mult(self, _: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = J v. Collective."""
+        out.setArray(self.linearization.times(self.layout.gather(v)))
+
+    def multTranspose(self, _: PETSc.Mat, w: PETSc.Vec, out: PETSc.Vec) -> None:  # noqa: N802 - petsc4py's protocol
+        """out = Jᵀ w. Collective."""
+        self.layout.set(out, self.linearization.transpose_times(w.array_r.copy()))  # torch wants writable memory
+
+
+def create_jacobian(layout: ParameterLayout, linearization: Linearization) -> PETSc.Mat:
+    """J as a Python Mat. Collective."""
+    sizes = ((linearization.rows, PETSc.DETERMINE), (layout.local_size, layout.size))
+    mat = PETSc.Mat().createPython(sizes, JacobianOperator(layout, linearization), comm=layout.comm)
+    mat.setUp()
+    return mat
+
+
+class GaussNewtonOperator:
+    """Python Mat context of JᵀJ + λI, matrix-free; the linearization is made at the first product after a new θ."""
+
+    def __init__(self, layout: ParameterLayout, evaluator: Evaluator, damping: float = 0.0) -> None:
+        self.layout, self.evaluator, self.damping = layout, evaluator, damping
+        self._theta = layout.parameters.values.numpy().copy()
+        self._linearization: Linearization | None = None
+        self._shift = 0.0
+
+    def move_to(self, theta: np.ndarray) -> None:
+        """θ (n,) of the next products; forgets PETSc's shifts."""
+        if self._linearization is not None and not np.array_equal(theta, self._theta):
+            self._linearization = None
+        self._theta[:] = theta
+        self._shift = 0.0
+
+    @property
+    def linearization(self) -> Linearization:
+        """J at the current θ. Collective."""
+        if self._linearization is None:
+            self._linearization = self.evaluator.linearize(self._theta)
+        return self._linearization
+
+    def mult(self, _: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = (JᵀJ + λI) v. Collective."""
+        direction = self.layout.gather(v).copy()
+        self.layout.set(out, self.linearization.gauss_newton_times(direction))
+        out.axpy(self.damping + self._shift, v)
+
+    def multTranspose(self, mat: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:  # noqa: N802
+        """The operator is symmetric."""
+        self.mult(mat, v, out)
+
+    def getDiagonal(self, _: PETSc.Mat, out: PETSc.Vec) -> None:  # noqa: N802
+        """diag(JᵀJ) + λ. Collective."""
+        self.layout.set(out, self.linearization.gauss_newton_diagonal())
+        out.shift(self.damping + self._shift)
+
+    def shift(self, _: PETSc.Mat, amount: float) -> None:
+        """Add a multiple of the identity until θ moves, as Newton types do."""
+        self._shift += amount
+
+
+def create_gauss_newton(layout: ParameterLayout, evaluator: Evaluator, damping: float = 0.0) -> PETSc.Mat:
+    """JᵀJ + λI as a Python Mat of the layout of θ. Collective."""
+    sizes = ((layout.local_size, layout.size),) * 2
+    context = GaussNewtonOperator(layout, evaluator, damping)
+    mat = PETSc.Mat().createPython(sizes, context, comm=layout.comm)
+    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
+    mat.setUp()
+    return mat
+
+
+class AssembledGaussNewton:
+    """The entries of JᵀJ + λI that a preconditioner reads: the blocks of a decomposition, or all of them.
+
+    ``kind="blocks"`` is an AIJ matrix with a dense block for each subdomain (with its overlap), zero elsewhere;
+    ``kind="dense"`` a dense matrix. Blocks are computed on all ranks' points and summed onto the ranks that own them.
+
+    Parameters
+    ----------
+    damping : float     λ relative to the mean of the diagonal of JᵀJ
+    """
+
+    def __init__(self, layout: ParameterLayout, blocks: list[Block], kind: MatrixKind, damping: float) -> None:
+        self.layout, self.kind, self.damping = layout, kind, damping
+        sizes = ((layout.local_size, layout.size),) * 2
+        if kind == "dense":
+            everything = np.arange(layout.size, dtype=PETSc.IntType)
+            self.blocks = [everything]
+            self.mat = PETSc.Mat().createDense(sizes, comm=layout.comm)
+        else:
+            self.blocks = [block.active.astype(PETSc.IntType) for block in blocks]
+            self.mat = PETSc.Mat().createAIJ(sizes, nnz=self._row_lengths(), comm=layout.comm)
+            self.mat.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, True)
+            self.mat.setOption(PETSc.Mat.Option.IGNORE_ZERO_ENTRIES, False)
+        self.owners = [layout.owner(int(indices[0])) for indices in self.blocks]
+        self.mat.setUp()
+
+    def _row_lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Entries in the diagonal and off-diagonal part of each local row."""
+        layout = self.layout
+        covered = np.zeros((layout.local_size, 2), dtype=PETSc.IntType)
+        for local in range(layout.local_size):
+            row = layout.start + local
+            containing = [b for b in self.blocks if b[0] <= row <= b[-1]]
+            lowest, highest = min(b[0] for b in containing), max(b[-1] for b in containing) + 1
+            inside = max(0, min(highest, layout.stop) - max(lowest, layout.start))
+            covered[local] = inside, highest - lowest - inside
+        return covered[:, 0].copy(), covered[:, 1].copy()
+
+    def assemble(self, linearization: Linearization) -> None:
+        """Overwrite the entries with those of JᵀJ + λI at a linearization. Collective."""
+        dense_blocks = linearization.gauss_newton_blocks(self.blocks, self.owners)
+        for indices, block in zip(self.blocks, dense_blocks, strict=True):
+            if block is not None:
+                self.mat.setValues(indices, indices, block, addv=PETSc.InsertMode.INSERT)
+        self.mat.assemble()
+        diagonal = self.mat.getDiagonal()
+        shift = self.damping * max(diagonal.sum() / self.layout.size, np.finfo(float).tiny)
+        diagonal.destroy()
+        self.mat.shift(shift)
+        self.mat.setOption(PETSc.Mat.Option.SPD, True)  # here, because new entries make PETSc forget it
+
+    def destroy(self) -> None:
+        """Collective."""
+        self.mat.destroy()

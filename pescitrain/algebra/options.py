@@ -1,0 +1,19 @@
+"""Defaults in PETSc's options database, given only where the user said nothing."""
+
+from __future__ import annotations
+
+from petsc4py import PETSc
+
+
+def set_default(key: str, value: object = None) -> None:
+    """Put ``-key value`` in the database unless it is there; it never counts as an unused option."""
+    options = PETSc.Options()
+    if not options.hasName(key):
+        options[key] = value
+        options.hasName(key)
+
+
+def get_string(key: str, default: str | None = None) -> str | None:
+    """The value of an option as text, or the default."""
+    options = PETSc.Options()
+    return options.getString(key) if options.hasName(key) else default

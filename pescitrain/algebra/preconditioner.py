@@ -1,0 +1,155 @@
+"""The one preconditioner of a run: a PETSc PC on the assembled Gauss–Newton matrix, the same for every solver.
+
+Solvers take it through :class:`SharedPC`, a thin Python PC: TAO and LMVM overwrite the operators of a PC and reset it,
+after which PCASM would have forgotten its subdomains.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from petsc4py import PETSc
+
+from pescitrain.algebra.decomposition import Block
+from pescitrain.algebra.layout import ParameterLayout
+from pescitrain.algebra.network_dm import create_network_dm
+from pescitrain.algebra.operators import AssembledGaussNewton, MatrixKind
+from pescitrain.algebra.options import get_string, set_default
+from pescitrain.errors import OptionError
+from pescitrain.evaluation import Linearization
+
+DIRECT = ("lu", "cholesky")
+
+
+class Preconditioner:
+    """P = JᵀJ + λI, assembled where it is needed, and the PC with options prefix ``prefix`` that approximates P⁻¹.
+
+    Parameters
+    ----------
+    layout, blocks : the parameters and their decomposition
+    prefix : str            options prefix: a bare ``-pc_type``, ``-sub_*``, ``-fieldsplit_*``, ``-mg_*`` means this PC
+    kind : str or None      ``-gn_mat``; None: dense for lu and cholesky, else blocks
+    damping : float         ``-gn_shift``, relative to the mean of the diagonal
+    """
+
+    def __init__(
+        self, layout: ParameterLayout, blocks: list[Block], prefix: str, kind: MatrixKind | None, damping: float
+    ) -> None:
+        self.layout, self.blocks, self.prefix = layout, blocks, prefix
+        self.pc_type = get_string(prefix + "pc_type", "asm") or "asm"
+        self.matrix = AssembledGaussNewton(
+            layout, blocks, kind or ("dense" if self.pc_type in DIRECT else "blocks"), damping
+        )
+        self.dm = create_network_dm(layout, blocks, lambda: self.matrix.mat)
+        self.pc = self._create_pc()
+        self.scale = 1.0
+        self._checked = False
+
+    def _create_pc(self) -> PETSc.PC:
+        prefix = self.prefix
+        defaults: dict[str, object] = {
+            "pc_asm_type": "basic",
+            "pc_asm_dm_subdomains": True,  # PETSc drops them if -pc_asm_overlap is given
+            "pc_fieldsplit_type": "additive",
+        }
+        if self.pc_type == "asm":
+            defaults |= {"pc_asm_sub_mat_type": "seqdense", "sub_pc_type": "cholesky"}
+        elif self.pc_type == "bjacobi":
+            defaults |= {"sub_pc_type": "cholesky", "sub_pc_factor_mat_ordering_type": "natural"}
+        for key, value in defaults.items():
+            set_default(prefix + key, value)
+        pc = PETSc.PC().create(self.layout.comm)
+        pc.setOptionsPrefix(prefix or None)
+        pc.setOperators(self.matrix.mat, self.matrix.mat)
+        pc.setDM(self.dm)
+        if self.pc_type in DIRECT and self.layout.comm.size > 1:
+            set_default(prefix + "redundant_pc_type", self.pc_type)
+            PETSc.Options()[prefix + "pc_type"] = "redundant"
+        pc.setFromOptions()
+        return pc
+
+    def refresh(self, linearization: Linearization) -> None:
+        """P from the linearization at a new θ; the PC is set up again at its next application. Collective."""
+        self.matrix.assemble(linearization)
+
+    def apply(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """y ≈ scale · P⁻¹ x. Collective."""
+        self.pc.setUp()
+        self.pc.apply(x, y)
+        y.scale(self.scale)
+
+    def rescale(self, step: PETSc.Vec, change: PETSc.Vec) -> None:
+        """Choose ``scale`` so that M = scale · P⁻¹ has the curvature of the last secant pair (s, y): sᵀy / yᵀP⁻¹y.
+
+        Additive Schwarz counts what its blocks share once for each block, so that P⁻¹ overshoots; this is the
+        preconditioned form of the usual scaling of L-BFGS (Nocedal & Wright, eq. (7.20)). Collective.
+        """
+        curvature = step.dot(change)
+        if curvature <= 0.0:
+            return
+        self.scale = 1.0
+        product = change.duplicate()
+        self.apply(change, product)
+        self.scale = curvature / product.dot(change)
+        product.destroy()
+
+    def require_symmetric_positive_definite(self, method: str) -> None:
+        """Refuse what a method with short recurrences or secant updates cannot use. Collective.
+
+        Raises
+        ------
+        OptionError     ⟨u, M v⟩ ≠ ⟨M u, v⟩ or ⟨u, M u⟩ ≤ 0 on random vectors
+        """
+        if self._checked:
+            return
+        u, v, mu, mv = (self.layout.create_vec() for _ in range(4))
+        random = np.random.default_rng(7)
+        self.layout.set(u, random.standard_normal(self.layout.size))
+        self.layout.set(v, random.standard_normal(self.layout.size))
+        self.apply(u, mu)
+        self.apply(v, mv)
+        scale = abs(u.dot(mu)) + abs(v.dot(mv))
+        asymmetry, positive = abs(u.dot(mv) - mu.dot(v)), min(u.dot(mu), v.dot(mv)) > 0.0
+        for vec in (u, v, mu, mv):
+            vec.destroy()
+        if asymmetry > 1e-6 * scale or not positive:
+            what = "not symmetric" if asymmetry > 1e-6 * scale else "not positive definite"
+            raise OptionError(
+                f"-{self.prefix}pc_type {self.pc_type} is {what} with these options, and {method} needs a symmetric positive "
+                "definite preconditioner: choose -pc_asm_type basic, -pc_fieldsplit_type additive or "
+                "symmetric_multiplicative, a symmetric smoother, or raise -gn_shift"
+            )
+        self._checked = True
+
+    def attach(self, ksp: PETSc.KSP, operator: PETSc.Mat) -> None:
+        """Make this the preconditioner of a KSP."""
+        pc = PETSc.PC().create(self.layout.comm)
+        pc.setOperators(operator, self.matrix.mat)
+        pc.setType(PETSc.PC.Type.PYTHON)
+        pc.setPythonContext(SharedPC(self))
+        ksp.setPC(pc)
+
+    def destroy(self) -> None:
+        """Collective."""
+        self.pc.destroy()
+        self.matrix.destroy()
+        self.dm.destroy()
+
+
+class SharedPC:
+    """Python PC context that hands everything to the one preconditioner; it has no ``reset`` on purpose."""
+
+    def __init__(self, inner: Preconditioner) -> None:
+        self.inner = inner
+
+    def apply(self, _: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """y = M x. Collective."""
+        self.inner.apply(x, y)
+
+    def applyTranspose(self, _: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:  # noqa: N802 - petsc4py's protocol
+        """y = Mᵀ x. Collective."""
+        self.inner.pc.setUp()
+        self.inner.pc.applyTranspose(x, y)
+
+    def view(self, _: PETSc.PC, viewer: PETSc.Viewer) -> None:
+        """The inner PC."""
+        self.inner.pc.view(viewer)

@@ -1,0 +1,72 @@
+"""The nonlinear system ∇φ(θ) = 0 as PETSc sees it: callbacks on Vecs for TAO and SNES."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from pescitrain.algebra.decomposition import Block
+from pescitrain.algebra.layout import ParameterLayout
+from pescitrain.algebra.network_dm import create_network_dm
+from pescitrain.algebra.operators import GaussNewtonOperator, create_gauss_newton
+from pescitrain.algebra.preconditioner import Preconditioner
+from pescitrain.evaluation import Evaluator, Value
+
+Array = NDArray[np.float64]
+
+
+class System:
+    """φ, ∇φ and the Gauss–Newton matrix of an evaluator on the Vecs of a layout; one for all stages of a run."""
+
+    def __init__(
+        self, evaluator: Evaluator, layout: ParameterLayout, blocks: list[Block], bounds: tuple[Array, Array] | None
+    ) -> None:
+        self.evaluator, self.layout, self.blocks = evaluator, layout, blocks
+        self.operator = create_gauss_newton(layout, evaluator)
+        self.bounds = bounds
+        self.dm = create_network_dm(layout, blocks, lambda: self.operator)
+
+    @property
+    def gauss_newton(self) -> GaussNewtonOperator:
+        """The context behind :attr:`operator`."""
+        context = self.operator.getPythonContext()
+        assert isinstance(context, GaussNewtonOperator)
+        return context
+
+    def value(self, x: PETSc.Vec) -> Value:
+        """φ with its terms. Collective."""
+        return self.evaluator.objective(self.layout.gather(x))
+
+    def objective(self, x: PETSc.Vec) -> float:
+        """φ. Collective."""
+        return self.value(x).objective
+
+    def objective_gradient(self, x: PETSc.Vec, g: PETSc.Vec) -> float:
+        """φ, and ∇φ into g. Collective."""
+        value, gradient = self.evaluator.objective_gradient(self.layout.gather(x))
+        self.layout.set(g, gradient)
+        return value.objective
+
+    def gradient(self, x: PETSc.Vec, g: PETSc.Vec) -> None:
+        """∇φ into g. Collective."""
+        self.objective_gradient(x, g)
+
+    def linearize(self, x: PETSc.Vec, preconditioner: Preconditioner | None) -> None:
+        """Move the Gauss–Newton operator to x and, if one is given, refresh the preconditioner there. Collective."""
+        self.gauss_newton.move_to(self.layout.gather(x))
+        if preconditioner is not None:
+            preconditioner.refresh(self.gauss_newton.linearization)
+        self.operator.assemble()
+
+    def bound_vecs(self) -> tuple[PETSc.Vec, PETSc.Vec] | None:
+        """Lower and upper bounds of θ as new Vecs, or None where nothing is bounded."""
+        if self.bounds is None:
+            return None
+        return self.layout.vec_from(self.bounds[0]), self.layout.vec_from(self.bounds[1])
+
+    def destroy(self) -> None:
+        """Collective."""
+        self.dm.destroy()
+        self.operator.destroy()
+        self.layout.destroy()

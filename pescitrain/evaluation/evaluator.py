@@ -1,0 +1,197 @@
+"""Residual, objective, gradient and linearization of a problem, over all ranks."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from pescitrain.errors import EvaluationError
+from pescitrain.evaluation.counters import Counters
+from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, FunctionalJacobian
+from pescitrain.evaluation.linearization import Linearization
+from pescitrain.evaluation.residuals import Residuals
+from pescitrain.evaluation.samples import Chunk, TermSamples
+from pescitrain.networks.parameters import FlatParameters
+from pescitrain.networks.tape import Recorder, Tape
+from pescitrain.problem.problem import Problem
+from pescitrain.problem.surrogate import Surrogate
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Value:
+    """φ at a point, and the part of each term (½ weight · mean r²)."""
+
+    objective: float
+    terms: Array
+
+
+class Evaluator:
+    """φ(θ) = ½‖r(θ)‖², its gradient and its linearization; θ (n,) is given whole on every rank.
+
+    Points are distributed over ranks; every evaluation makes one reduction, in which ranks also agree on failure: a
+    Python error in the residual of one rank raises :class:`EvaluationError` on all of them. A value that is not finite
+    is no error: φ = +inf with a zero gradient, which line searches and trust regions step back from.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        surrogate: Surrogate,
+        parameters: FlatParameters,
+        samples: list[TermSamples],
+        comm: MPI.Intracomm,
+    ) -> None:
+        self.parameters, self.samples, self.comm = parameters, samples, comm
+        self.surrogate, self.problem = surrogate, problem
+        self.counters = Counters()
+        self.torch_seconds = 0.0
+        self._residuals = Residuals(problem, surrogate, parameters.unknowns)
+        self._cached_theta = np.full(parameters.size, np.nan)
+        self._cached_value: Value | None = None
+        self._cached_gradient: Array | None = None
+        self._theta = parameters.values.numpy()
+
+    @property
+    def term_names(self) -> list[str]:
+        """Names of the terms, in the order of :attr:`Value.terms`."""
+        return [samples.term.label for samples in self.samples]
+
+    @property
+    def residual_count(self) -> int:
+        """m, the number of residual rows over all ranks."""
+        return sum(len(samples.points) * samples.rows for samples in self.samples)
+
+    def objective(self, theta: Array) -> Value:
+        """φ(θ). Collective; free where θ is the point of the last evaluation."""
+        if self._is_cached(theta) and self._cached_value is not None:
+            return self._cached_value
+        self._move_to(theta)
+        self.counters.objective += 1
+        buffer = self._reduced(len(self.samples), self._add_objective)
+        self._cached_value = _value(buffer)
+        return self._cached_value
+
+    def objective_gradient(self, theta: Array) -> tuple[Value, Array]:
+        """φ(θ) and ∇φ(θ) (n,), the same on all ranks. Collective; free where θ is the point of the last call."""
+        if self._is_cached(theta) and self._cached_gradient is not None and self._cached_value is not None:
+            return self._cached_value, self._cached_gradient
+        self._move_to(theta)
+        self.counters.gradient += 1
+        buffer = self._reduced(len(self.samples) + self.parameters.size, self._add_objective_gradient)
+        value, gradient = _value(buffer[: len(self.samples)]), buffer[len(self.samples) :]
+        if not (np.isfinite(value.objective) and np.isfinite(gradient).all()):
+            value, gradient = Value(np.inf, value.terms), np.zeros_like(gradient)
+        self._cached_value, self._cached_gradient = value, gradient
+        return value, gradient
+
+    def residual(self, theta: Array) -> Array:
+        """This rank's residual rows (m_local,). Collective."""
+        self._move_to(theta)
+        self.counters.objective += 1
+        parts: list[Array] = []
+
+        def work(buffer: Array) -> None:
+            with torch.no_grad():
+                for term, samples, chunk in self._chunks():
+                    rows = self._residuals.rows(samples, chunk, Tape())
+                    parts.append(rows.reshape(-1).numpy())
+                    buffer[term] += 0.5 * float(rows.square().sum())
+
+        self._cached_value = _value(self._reduced(len(self.samples), work))
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def linearize(self, theta: Array) -> Linearization:
+        """r and J at θ, to be applied by products. Collective."""
+        self._move_to(theta)
+        self.counters.linearization += 1
+        jacobians: list[ChunkJacobian] = []
+        residuals: list[Array] = []
+
+        def work(buffer: Array) -> None:
+            for term, samples, chunk in self._chunks():
+                if self._residuals.has_taylor_mode(samples):
+                    recorder = Recorder()
+                    rows = self._residuals.rows(samples, chunk, recorder)
+                    jacobians.append(FactoredJacobian(rows, recorder, samples.sides, self.parameters))
+                else:
+                    with torch.no_grad():
+                        rows = self._residuals.rows(samples, chunk, Tape())
+                    jacobians.append(FunctionalJacobian(self._residuals, samples, chunk, self.parameters))
+                residuals.append(rows.detach().reshape(-1).numpy())
+                buffer[term] += 0.5 * float(rows.detach().square().sum())
+
+        self._cached_value = _value(self._reduced(len(self.samples), work))
+        residual = np.concatenate(residuals) if residuals else np.zeros(0)
+        return Linearization(self.comm, self.parameters, jacobians, residual, self.counters)
+
+    def _chunks(self) -> list[tuple[int, TermSamples, Chunk]]:
+        return [(term, samples, chunk) for term, samples in enumerate(self.samples) for chunk in samples.chunks]
+
+    def _is_cached(self, theta: Array) -> bool:
+        return bool(np.array_equal(theta, self._cached_theta))
+
+    def _move_to(self, theta: Array) -> None:
+        if not self._is_cached(theta):
+            self._cached_theta[:] = theta
+            self._cached_value = self._cached_gradient = None
+        self._theta[:] = theta
+
+    def _add_objective(self, buffer: Array) -> None:
+        with torch.no_grad():
+            for term, samples, chunk in self._chunks():
+                rows = self._residuals.rows(samples, chunk, Tape())
+                buffer[term] += 0.5 * float(rows.square().sum())
+
+    def _add_objective_gradient(self, buffer: Array) -> None:
+        self.parameters.gradient.zero_()
+        for term, samples, chunk in self._chunks():
+            objective = 0.5 * self._residuals.rows(samples, chunk, Tape()).square().sum()
+            objective.backward()
+            buffer[term] += float(objective.detach())
+        buffer[len(self.samples) :] = self.parameters.gradient.numpy()
+
+    def _reduced(self, size: int, work: Callable[[Array], None]) -> Array:
+        """Sum over ranks what ``work`` adds to a buffer; agree on failure in the same reduction."""
+        buffer = np.zeros(size + 1)
+        failure: Exception | None = None
+        start = time.perf_counter()
+        try:
+            work(buffer[:size])
+        except Exception as error:  # any error of a user's residual: agreed on below, raised on all ranks
+            failure = error
+            buffer[size] = 1.0
+        self.torch_seconds += time.perf_counter() - start
+        self.comm.Allreduce(MPI.IN_PLACE, buffer)
+        if buffer[size] > 0.0:
+            self._cached_value = self._cached_gradient = None
+            self._cached_theta[:] = np.nan
+            raise_together(self.comm, failure)
+        return buffer[:size]
+
+
+def raise_together(comm: MPI.Intracomm, failure: Exception | None) -> None:
+    """Raise one :class:`EvaluationError` on all ranks; the text comes from the lowest failing rank. Collective."""
+    text = None if failure is None else f"{type(failure).__name__}: {failure} ({_where(failure)})"
+    texts = comm.allgather(text)
+    rank = next(r for r, t in enumerate(texts) if t is not None)
+    raise EvaluationError(f"the residual failed on rank {rank}: {texts[rank]}") from failure
+
+
+def _where(error: Exception) -> str:
+    """File and line where an error was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
+
+
+def _value(terms: Array) -> Value:
+    total = float(terms.sum())
+    return Value(total if np.isfinite(total) else np.inf, terms.copy())

@@ -1,0 +1,207 @@
+"""The Jacobian of one chunk of residual rows, in two forms with one interface.
+
+:class:`FactoredJacobian` keeps, for every affine layer, its inputs A and the cotangents G of its pre-activations, so
+that the row of sample i is Σ_c G[c, i] ⊗ A[c, i]: a product with J is one matrix product per layer, without autograd.
+:class:`FunctionalJacobian` differentiates the residual of any module by `torch.func`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pescitrain.evaluation.residuals import Residuals
+from pescitrain.evaluation.samples import Chunk, TermSamples
+from pescitrain.networks.parameters import Entry, FlatParameters
+from pescitrain.networks.tape import Recorder
+
+
+class ChunkJacobian(Protocol):
+    """∂(rows)/∂θ of one chunk, with N·k rows (sample-major) and n columns; local to this rank."""
+
+    rows: int
+
+    def times(self, direction: Tensor) -> Tensor:
+        """J v: (n,) -> (rows,)."""
+        ...
+
+    def add_transpose_times(self, cotangent: Tensor, out: Tensor) -> None:
+        """out += Jᵀ w: (rows,), (n,)."""
+        ...
+
+    def dense(self, entries: Sequence[Entry]) -> Tensor:
+        """The columns of these parameters, one after the other: (rows, Σ sizes)."""
+        ...
+
+
+@dataclass(frozen=True)
+class _AffineFactor:
+    weight: Entry
+    bias: Entry | None
+    inputs: Tensor  # A: (C', N, in), C' = components × sides
+    cotangents: Tensor  # G: (k, C', N, out)
+
+
+@dataclass(frozen=True)
+class _SmallFactor:
+    entry: Entry
+    derivative: Tensor  # (k, N, size)
+
+
+class FactoredJacobian:
+    """J from the factors of the affine layers, plus dense columns for the few other parameters.
+
+    Memory: (in + k · out) · C' · N doubles a layer. Cost of J v or Jᵀ w: 2 k C' N · in · out flops a layer.
+    """
+
+    def __init__(self, rows: Tensor, recorder: Recorder, sides: int, parameters: FlatParameters) -> None:
+        """``rows`` (N, k): the residual of a sweep that ``recorder`` has recorded; its graph is consumed."""
+        samples, count = rows.shape
+        self.samples, self.count, self.sides = samples, count, sides
+        self.rows = samples * count
+        leaves = recorder.leaves()
+        cotangents = []
+        for k in range(count):
+            keep = k < count - 1
+            grads = torch.autograd.grad(rows[:, k].sum(), leaves, retain_graph=keep, allow_unused=True)
+            cotangents.append([torch.zeros_like(z) if g is None else g for g, z in zip(grads, leaves, strict=True)])
+        self._affine: list[_AffineFactor] = []
+        for position, record in enumerate(recorder.affine_records):
+            stacked = torch.stack([c[position].reshape(-1, samples, c[position].shape[-1]) for c in cotangents])
+            inputs = record.inputs.reshape(-1, samples, record.inputs.shape[-1])
+            bias = record.layer.bias
+            self._affine.append(
+                _AffineFactor(
+                    parameters.entry_of[id(record.layer.weight)],
+                    None if bias is None else parameters.entry_of[id(bias)],
+                    inputs,
+                    stacked,
+                )
+            )
+        self._small: list[_SmallFactor] = []
+        offset = len(recorder.affine_records)
+        for position, record in enumerate(recorder.parameter_records):
+            stacked = torch.stack([c[offset + position] for c in cotangents])  # (k, sides · N, size)
+            per_side = stacked.view(count, -1, samples, record.copies.shape[-1]).sum(1)
+            self._small.append(_SmallFactor(parameters.entry_of[id(record.parameter)], per_side))
+
+    def times(self, direction: Tensor) -> Tensor:
+        out = direction.new_zeros(self.count, self.samples)
+        for factor in self._affine:
+            shape = factor.weight.parameter.shape
+            change = torch.matmul(factor.inputs, direction[_span(factor.weight)].view(shape).t())
+            if factor.bias is not None:
+                change[: self.sides] += direction[_span(factor.bias)]
+            for k in range(self.count):
+                out[k] += (factor.cotangents[k] * change).sum(-1).sum(0)
+        for small in self._small:
+            out += torch.matmul(small.derivative, direction[_span(small.entry)])
+        return out.t().reshape(-1)
+
+    def add_transpose_times(self, cotangent: Tensor, out: Tensor) -> None:
+        by_row = cotangent.view(self.samples, self.count).t().unsqueeze(-1)
+        for factor in self._affine:
+            weighted = factor.cotangents[0] * by_row[0]
+            for k in range(1, self.count):
+                weighted.addcmul_(factor.cotangents[k], by_row[k])
+            flat, inputs = weighted.reshape(-1, weighted.shape[-1]), factor.inputs.reshape(-1, factor.inputs.shape[-1])
+            out[_span(factor.weight)].view(factor.weight.parameter.shape).addmm_(flat.t(), inputs)
+            if factor.bias is not None:
+                out[_span(factor.bias)] += weighted[: self.sides].sum((0, 1))
+        for small in self._small:
+            out[_span(small.entry)] += (small.derivative * by_row).sum((0, 1))
+
+    def dense(self, entries: Sequence[Entry]) -> Tensor:
+        wanted = {entry.name: column for entry, column in zip(entries, _columns(entries), strict=True)}
+        total = sum(entry.stop - entry.start for entry in entries)
+        jacobian = torch.zeros(self.samples, self.count, total, dtype=torch.float64)
+        for factor in self._affine:
+            cotangents = factor.cotangents.permute(2, 0, 3, 1)  # (N, k, out, C')
+            if factor.weight.name in wanted:
+                inputs = factor.inputs.permute(1, 0, 2)  # (N, C', in)
+                flat = cotangents.reshape(self.samples, -1, cotangents.shape[-1])
+                block = torch.bmm(flat, inputs).view(self.samples, self.count, -1)
+                jacobian[..., wanted[factor.weight.name]] += block
+            if factor.bias is not None and factor.bias.name in wanted:
+                jacobian[..., wanted[factor.bias.name]] += cotangents[..., : self.sides].sum(-1)
+        for small in self._small:
+            if small.entry.name in wanted:
+                jacobian[..., wanted[small.entry.name]] += small.derivative.transpose(0, 1)
+        return jacobian.view(self.rows, total)
+
+
+class FunctionalJacobian:
+    """J of any residual by forward and reverse mode of `torch.func`; nothing but θ is stored."""
+
+    def __init__(
+        self, residuals: Residuals, samples: TermSamples, chunk: Chunk, parameters: FlatParameters
+    ) -> None:
+        self._residuals, self._samples, self._chunk, self._parameters = residuals, samples, chunk, parameters
+        self.rows = chunk.samples * samples.rows
+        self._values = {entry.name: entry.parameter.detach().clone() for entry in parameters.entries}
+
+    def _rows(self, values: dict[str, Tensor]) -> Tensor:
+        return self._residuals.rows_of(self._samples, self._chunk, values)
+
+    def times(self, direction: Tensor) -> Tensor:
+        change = {e.name: direction[_span(e)].view(e.parameter.shape) for e in self._parameters.entries}
+        return torch.func.jvp(self._rows, (self._values,), (change,))[1].reshape(-1)
+
+    def add_transpose_times(self, cotangent: Tensor, out: Tensor) -> None:
+        rows, pull_back = torch.func.vjp(self._rows, self._values)
+        (grads,) = pull_back(cotangent.view_as(rows))
+        for entry in self._parameters.entries:
+            out[_span(entry)] += grads[entry.name].reshape(-1)
+
+    def dense(self, entries: Sequence[Entry]) -> Tensor:
+        chunk, sides = self._chunk, self._samples.sides
+        chosen = {entry.name: self._values[entry.name] for entry in entries}
+
+        def rows_of_sample(
+            values: dict[str, Tensor], x: Tensor, scale: Tensor, constants: dict[str, Tensor]
+        ) -> Tensor:
+            normal, data = constants.get("normal"), constants.get("data")
+            single = Chunk(
+                x,
+                scale.view(1),
+                normal,
+                None if data is None else data.view(1),
+                {},
+                constants.get("base"),
+                constants.get("factor"),
+            )
+            return self._residuals.rows_of(self._samples, single, self._values | values)[0]
+
+        def by_sample(points: Tensor | None, dim: int) -> Tensor | None:
+            """(…, sides · N, …) -> (N, …, sides, …)."""
+            if points is None:
+                return None
+            return points.unflatten(dim, (sides, chunk.samples)).movedim(dim + 1, 0)
+
+        constants = {
+            "normal": by_sample(chunk.normal, 0),
+            "data": chunk.data,
+            "base": by_sample(chunk.base, 1),
+            "factor": by_sample(chunk.factor, 1),
+        }
+        present = {name: value for name, value in constants.items() if value is not None}
+        jacobian = torch.func.vmap(torch.func.jacrev(rows_of_sample), in_dims=(None, 0, 0, 0))
+        blocks = jacobian(chosen, by_sample(chunk.x, 0), chunk.scale, present)
+        return torch.cat([blocks[e.name].reshape(self.rows, -1) for e in entries], dim=1)
+
+
+def _span(entry: Entry) -> slice:
+    return slice(entry.start, entry.stop)
+
+
+def _columns(entries: Sequence[Entry]) -> list[slice]:
+    columns, position = [], 0
+    for entry in entries:
+        size = entry.stop - entry.start
+        columns.append(slice(position, position + size))
+        position += size
+    return columns

@@ -1,0 +1,47 @@
+"""The error against a reference solution, over all ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from mpi4py import MPI
+from numpy.typing import NDArray
+from torch import nn
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Relative L2 error (all outputs together) and largest absolute error."""
+
+    rel_l2: float
+    maximum: float
+
+
+class ErrorMetric:
+    """‖u − u*‖ / ‖u*‖ on fixed points with weights; every rank evaluates its share.
+
+    Parameters
+    ----------
+    surrogate : Module      (M, d) -> (M, k)
+    x : (M, d), weights : (M,), reference : (M, k)      the same on all ranks
+    """
+
+    def __init__(self, surrogate: nn.Module, x: Array, weights: Array, reference: Array, comm: MPI.Intracomm) -> None:
+        self.surrogate, self.comm = surrogate, comm
+        self.x, self.weights, self.reference = x, weights, reference
+        mine = slice(len(x) * comm.rank // comm.size, len(x) * (comm.rank + 1) // comm.size)
+        self._x = torch.from_numpy(np.ascontiguousarray(x[mine]))
+        self._weights, self._reference = weights[mine, None], reference[mine]
+
+    def evaluate(self) -> Errors:
+        """The error of the surrogate as it is now. Collective: two reductions."""
+        with torch.no_grad():
+            difference = self.surrogate(self._x).numpy() - self._reference
+        sums = np.array([(self._weights * difference**2).sum(), (self._weights * self._reference**2).sum()])
+        self.comm.Allreduce(MPI.IN_PLACE, sums)
+        largest = self.comm.allreduce(float(np.abs(difference).max(initial=0.0)), MPI.MAX)
+        return Errors(float(np.sqrt(sums[0] / sums[1])), largest)

@@ -1,0 +1,88 @@
+"""The residual of one chunk of one term, for the parameters in the modules or for any others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from pescitrain.evaluation.samples import Chunk, TermSamples, gather_known, stack_rows
+from pescitrain.networks.components import Component
+from pescitrain.networks.jets import jet_of_function, multiply
+from pescitrain.networks.network import Network
+from pescitrain.networks.tape import Tape
+from pescitrain.problem.field import Coordinates, Field
+from pescitrain.problem.problem import Problem
+from pescitrain.problem.surrogate import Surrogate
+
+
+class Residuals:
+    """Residual rows of a problem, scaled so that φ = ½ Σ rows²; local to this rank."""
+
+    def __init__(self, problem: Problem, surrogate: Surrogate, unknowns: Mapping[str, nn.Parameter]) -> None:
+        self.problem, self.surrogate, self.unknowns = problem, surrogate, unknowns
+        self._coordinates = Coordinates(problem.coordinates)
+
+    def has_taylor_mode(self, samples: TermSamples) -> bool:
+        """Whether all networks of a term have a Taylor mode, so that its Jacobian has factors."""
+        return all(isinstance(self.surrogate.networks[name], Network) for name in samples.networks)
+
+    def rows(self, samples: TermSamples, chunk: Chunk, tape: Tape) -> Tensor:
+        """(N, k) for the parameters in the modules, as ``tape`` hands them out; differentiable."""
+        jets = []
+        for name in samples.networks:
+            network = self.surrogate.networks[name]
+            if isinstance(network, Network):
+                jets.append(network.forward_jet(chunk.embedded[name], samples.components, tape))
+            else:
+                jets.append(jet_of_function(network, chunk.x, samples.components))
+        unknowns = {name: _vector(tape.parameter(u, chunk.samples)) for name, u in self.unknowns.items()}
+        return self._from_jets(samples, chunk, jets, unknowns)
+
+    def rows_of(self, samples: TermSamples, chunk: Chunk, parameters: Mapping[str, Tensor]) -> Tensor:
+        """(N, k) as a pure function of parameters by their names in θ, for `torch.func`."""
+        jets = []
+        for name in samples.networks:
+            prefix = f"{name}."
+            own = {key.removeprefix(prefix): value for key, value in parameters.items() if key.startswith(prefix)}
+            network = self.surrogate.networks[name]
+
+            def call(x: Tensor, network: nn.Module = network, own: dict[str, Tensor] = own) -> Tensor:
+                return torch.func.functional_call(network, own, (x,))
+
+            jets.append(jet_of_function(call, chunk.x, samples.components))
+        return self._from_jets(samples, chunk, jets, {name: parameters[name] for name in self.unknowns})
+
+    def _from_jets(
+        self, samples: TermSamples, chunk: Chunk, jets: list[Tensor], unknowns: dict[str, Tensor]
+    ) -> Tensor:
+        jet = self._lift(samples, chunk, jets[0] if len(jets) == 1 else torch.cat(jets, dim=-1))
+        count, index = chunk.samples, samples.components.index
+
+        def lookup(side: int, column: int) -> Callable[[Component], Tensor]:
+            return lambda component: jet[index[component], side * count : (side + 1) * count, column]
+
+        normal = None if chunk.normal is None else chunk.normal[:count]
+        fields: dict[str, Field] = {}
+        for name, column in samples.columns.items():
+            other = Field(name, self._coordinates, lookup(1, column), normal) if samples.sides == 2 else None
+            fields[name] = Field(name, self._coordinates, lookup(0, column), normal, other)
+        known = gather_known(self.problem, chunk.x[:count], fields, unknowns, normal, chunk.data)
+        rows = stack_rows(samples.term, samples.term.residual(known), count)
+        return rows * chunk.scale.unsqueeze(1)
+
+    def _lift(self, samples: TermSamples, chunk: Chunk, jet: Tensor) -> Tensor:
+        """The jet of the fields (C, M, fields used) from the jet of the networks (C, M, outputs)."""
+        if chunk.base is None or chunk.factor is None:
+            return jet
+        fields = chunk.base.shape[-1]
+        if chunk.factor.shape[-1] == fields:
+            return chunk.base + multiply(chunk.factor, jet, samples.components)
+        mixed = multiply(chunk.factor, jet.repeat(1, 1, fields), samples.components)
+        return chunk.base + mixed.view(*mixed.shape[:-1], fields, -1).sum(-1)
+
+
+def _vector(copies: Tensor) -> Tensor:
+    """(1,) stays as it is, (N, 1) becomes (N,)."""
+    return copies if copies.ndim == 1 else copies[:, 0]

@@ -1,0 +1,285 @@
+"""The points of every term, and what is constant on them: this rank's share, cut into chunks that fit the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pescitrain.errors import ProblemError
+from pescitrain.geometry import Box, Domain, PointSet, Sampling
+from pescitrain.networks.components import Component, Components
+from pescitrain.networks.jets import jet_of_function
+from pescitrain.networks.network import Network
+from pescitrain.problem.field import Coordinates, Field, Normal
+from pescitrain.problem.problem import Problem
+from pescitrain.problem.surrogate import Surrogate
+from pescitrain.problem.terms import Data, Periodic, Term
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """How many points of which kind, and the seed that fixes them for any number of ranks."""
+
+    interior: Sampling
+    boundary: Sampling
+    seed: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Up to ``samples`` samples of one term on this rank, with everything that does not depend on θ.
+
+    Shapes: S sides (2 for periodic terms), N samples, M = S N points, C components.
+    """
+
+    x: Tensor  # (M, d)
+    scale: Tensor  # (N,): √(weight · measure share)
+    normal: Tensor | None  # (M, d)
+    data: Tensor | None  # (N,)
+    embedded: dict[str, Tensor]  # network -> (C, M, e)
+    base: Tensor | None  # (C, M, fields used)
+    factor: Tensor | None  # (C, M, fields used), or (C, M, fields · outputs)
+
+    @property
+    def samples(self) -> int:
+        """N."""
+        return self.scale.numel()
+
+
+@dataclass
+class TermSamples:
+    """A term with its points (global, the same on all ranks) and this rank's chunks of them."""
+
+    term: Term
+    points: PointSet
+    partners: NDArray[np.float64] | None
+    components: Components
+    networks: tuple[str, ...]
+    columns: dict[str, int]
+    rows: int
+    chunks: list[Chunk] = field(default_factory=list)
+
+    @property
+    def sides(self) -> int:
+        """1, or 2 where each residual looks at a point and its partner."""
+        return 1 if self.partners is None else 2
+
+
+def collect_points(term: Term, domain: Domain, plan: SamplingPlan) -> tuple[PointSet, NDArray[np.float64] | None]:
+    """The points of a term, and their partners for a periodic one."""
+    if isinstance(term, Data):
+        if term.coordinates.shape[1] != domain.dimension:
+            raise ProblemError(
+                f"term {term.label!r}: its points have {term.coordinates.shape[1]} coordinates, the domain has "
+                f"{domain.dimension}"
+            )
+        weights = np.ones(len(term.coordinates)) / len(term.coordinates)
+        return PointSet(term.coordinates, weights, None, None), None
+    sampling = plan.interior if term.place == "interior" else plan.boundary
+    if term.points is not None:
+        kind = "hammersley" if sampling.kind == "quadrature" else sampling.kind
+        sampling = replace(sampling, count=term.points, kind=kind)
+    if isinstance(term, Periodic):
+        first = domain.boundary(term.on[0], sampling, plan.seed)
+        return first, first.x + (_translation(term, domain) if term.shift is None else np.asarray(term.shift))
+    of_place = domain.interior if term.place == "interior" else domain.boundary
+    return of_place(term.on, sampling, plan.seed), None
+
+
+def _translation(term: Periodic, domain: Domain) -> NDArray[np.float64]:
+    """The vector from the centre of the first boundary to that of the second."""
+    probe = Sampling(count=256, kind="grid") if isinstance(domain, Box) else Sampling(kind="quadrature", order=1)
+    first, second = (domain.boundary(place, probe) for place in term.on)
+    if not np.isclose(first.measure, second.measure, rtol=1e-6):
+        raise ProblemError(f"term {term.label!r}: {term.on[0]!r} and {term.on[1]!r} are not translates of each other")
+    centres = [(points.weights[:, None] * points.x).sum(0) / points.measure for points in (first, second)]
+    return centres[1] - centres[0]
+
+
+class _Trace:
+    """Runs a residual on a few points to learn which derivatives of which fields it asks for."""
+
+    def __init__(self, problem: Problem, term: Term, surrogate: Surrogate) -> None:
+        self.problem, self.term, self.surrogate = problem, term, surrogate
+        self.wanted: dict[str, dict[Component, None]] = {}
+
+    def rows(self, x: Tensor, normal: Tensor | None, partners: bool) -> int:
+        """How many residuals a sample gives."""
+        samples = x.shape[0]
+        generator = torch.Generator().manual_seed(1)
+
+        def probe(name: str) -> Any:
+            def lookup(component: Component) -> Tensor:
+                self.wanted.setdefault(name, {})[component] = None
+                return 0.5 + torch.rand(samples, dtype=torch.float64, generator=generator)
+
+            return lookup
+
+        names = self.surrogate.field_names
+        coordinates = Coordinates(self.problem.coordinates)
+        other = {name: Field(name, coordinates, probe(name), normal) for name in names if partners}
+        fields = {name: Field(name, coordinates, probe(name), normal, other.get(name)) for name in names}
+        unknowns = {name: torch.full((1,), u.initial, dtype=torch.float64) for name, u in self.problem.unknowns.items()}
+        known = gather_known(self.problem, x, fields, unknowns, normal, torch.zeros(samples, dtype=torch.float64))
+        rows = stack_rows(self.term, self.term.residual(known), samples)
+        if not self.wanted:
+            raise ProblemError(f"term {self.term.label!r}: its residual uses no field ({', '.join(names)})")
+        return rows.shape[1]
+
+
+def gather_known(
+    problem: Problem,
+    x: Tensor,
+    fields: dict[str, Field],
+    unknowns: dict[str, Tensor],
+    normal: Tensor | None,
+    data: Tensor | None,
+) -> dict[str, Any]:
+    """Everything that a residual may ask for by name."""
+    coordinates = Coordinates(problem.coordinates)
+    known: dict[str, Any] = {name: x[:, axis] for axis, name in enumerate(coordinates.names)}
+    known |= fields | unknowns | {"__fields__": fields, "__data__": data}
+    if normal is not None:
+        known["n"] = Normal(coordinates, normal)
+    return known
+
+
+def stack_rows(term: Term, rows: Any, samples: int) -> Tensor:
+    """The residual of a term as (N, rows); refuses what is not a vector over the samples."""
+    parts = list(rows) if isinstance(rows, tuple | list) else [rows]
+    for part in parts:
+        value = part.value if isinstance(part, Field) else part
+        if not isinstance(value, Tensor) or value.ndim != 1 or value.shape[0] != samples:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ProblemError(
+                f"term {term.label!r}: the residual must give one number a sample ({samples},), or a tuple of such; it "
+                f"gave {shape}"
+            )
+    return torch.stack([part.value if isinstance(part, Field) else part for part in parts], dim=1)
+
+
+def sample_terms(
+    problem: Problem,
+    surrogate: Surrogate,
+    domain: Domain,
+    plan: SamplingPlan,
+    rank: int,
+    size: int,
+    chunk_size: int,
+) -> list[TermSamples]:
+    """All terms with their points and this rank's chunks.
+
+    Conditions that the lifting of the surrogate meets are left out. Not collective: the points follow from the seed.
+
+    Raises
+    ------
+    ProblemError, MeshError        unknown names in a residual, a region or a boundary that is not there, wrong shapes
+    """
+    lifting = surrogate.lifting
+    met = set(lifting.conditions) if lifting is not None else set()
+    result = []
+    for term in problem.terms():
+        names = [term.on] if isinstance(term.on, str) else term.on
+        places = {part for name in names for part in name.split("+")}
+        if term.place == "boundary" and places and places <= met:
+            continue
+        points, partners = collect_points(term, domain, plan)
+        if len(points) == 0:
+            raise ProblemError(f"term {term.label!r}: no points on {'+'.join(sorted(places))}; raise -sample_points")
+        result.append(_trace_term(problem, surrogate, term, points, partners))
+        _fill_chunks(result[-1], surrogate, rank, size, chunk_size)
+    labels = [samples.term.label for samples in result]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ProblemError(f"problem {problem.name}: two terms are called {label!r}; give them a name=")
+    if not result:
+        raise ProblemError(f"problem {problem.name} has no terms left to minimise")
+    return result
+
+
+def _trace_term(
+    problem: Problem, surrogate: Surrogate, term: Term, points: PointSet, partners: NDArray[np.float64] | None
+) -> TermSamples:
+    few = slice(0, 3)
+    trace = _Trace(problem, term, surrogate)
+    normal = None if points.normals is None else torch.from_numpy(points.normals[few].copy())
+    rows = trace.rows(torch.from_numpy(points.x[few].copy()), normal, partners is not None)
+    used = tuple(n for n, fields in surrogate.fields_of.items() if any(f in trace.wanted for f in fields))
+    columns = [name for network in used for name in surrogate.fields_of[network]]
+    return TermSamples(
+        term,
+        points,
+        partners,
+        Components.closed(component for wanted in trace.wanted.values() for component in wanted),
+        used,
+        {name: column for column, name in enumerate(columns)},
+        rows,
+    )
+
+
+def _fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int, chunk_size: int) -> None:
+    points = samples.points
+    share = points.slice(rank, size)
+    begin = len(points) * rank // size
+    scale = np.sqrt(samples.term.weight * share.weights / points.weights.sum())
+    data = samples.term.data if isinstance(samples.term, Data) else None
+    count = len(share)
+    pieces = max(1, -(-count // chunk_size)) if count else 0
+    for piece in range(pieces):
+        local = slice(count * piece // pieces, count * (piece + 1) // pieces)
+        whole = slice(begin + local.start, begin + local.stop)
+        x, normal = share.x[local], None if share.normals is None else share.normals[local]
+        if samples.partners is not None:
+            x = np.concatenate([x, samples.partners[whole]])
+            normal = None if normal is None else np.concatenate([normal, normal])
+        samples.chunks.append(
+            _constant_part(
+                samples,
+                surrogate,
+                torch.from_numpy(np.ascontiguousarray(x)),
+                torch.from_numpy(scale[local].copy()),
+                None if normal is None else torch.from_numpy(np.ascontiguousarray(normal)),
+                None if data is None else torch.from_numpy(data[whole].copy()),
+            )
+        )
+
+
+def _constant_part(
+    samples: TermSamples, surrogate: Surrogate, x: Tensor, scale: Tensor, normal: Tensor | None, data: Tensor | None
+) -> Chunk:
+    components, lifting = samples.components, surrogate.lifting
+    with torch.no_grad():
+        embedded = {
+            name: network.embed_jet(x, components)
+            for name in samples.networks
+            if isinstance(network := surrogate.networks[name], Network)
+        }
+        base = factor = None
+        if lifting is not None:
+            used = [surrogate.field_names.index(name) for name in samples.columns]
+            base = jet_of_function(lifting.base, x, components)[..., used].contiguous()
+            factor = jet_of_function(lifting.factor, x, components)
+            if lifting.outputs is None:
+                factor = factor[..., used].contiguous()
+            for what, jet in (("base", base), ("factor", factor)):
+                if not torch.isfinite(jet).all():
+                    raise ProblemError(
+                        f"term {samples.term.label!r}: the {what} of the lifting or one of its derivatives is not finite "
+                        "at some point; use -bc_enforce soft, or points away from the singularity"
+                    )
+    return Chunk(x, scale, normal, data, embedded, base, factor)
+
+
+def samples_at(samples: TermSamples, surrogate: Surrogate, x: NDArray[np.float64]) -> TermSamples:
+    """The same interior term at other points (N, d), unscaled: to look at a residual anywhere. Not collective."""
+    unscaled = replace(samples.term, weight=1.0)
+    count = len(x)
+    moved = replace(samples, term=unscaled, points=PointSet(x, np.full(count, 1.0)), partners=None, chunks=[])
+    _fill_chunks(moved, surrogate, 0, 1, 4096)
+    moved.chunks = [replace(chunk, scale=torch.ones_like(chunk.scale)) for chunk in moved.chunks]
+    return moved

@@ -1,0 +1,25 @@
+"""Geometry: boxes and meshes with named parts, points with weights and normals, reference fields."""
+
+from pescitrain.geometry.box import Box
+from pescitrain.geometry.cells import CELL_TYPES, CellType
+from pescitrain.geometry.domain import SAMPLING_KINDS, Domain, Names, Sampling
+from pescitrain.geometry.mesh import Mesh
+from pescitrain.geometry.points import PointSet
+from pescitrain.geometry.quadrature import quadrature_rule
+from pescitrain.geometry.reference import ReferenceField
+from pescitrain.geometry.topology import Facets
+
+__all__ = [
+    "CELL_TYPES",
+    "SAMPLING_KINDS",
+    "Box",
+    "CellType",
+    "Domain",
+    "Facets",
+    "Mesh",
+    "Names",
+    "PointSet",
+    "ReferenceField",
+    "Sampling",
+    "quadrature_rule",
+]

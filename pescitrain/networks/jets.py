@@ -1,0 +1,157 @@
+"""Taylor mode: the value and the wanted derivatives of a field pass through a network in one sweep.
+
+A *jet* is a tensor ``(C, M, width)``: C components (:class:`~pescitrain.networks.components.Components`) of M samples.
+Linear layers act on every component alike, activations by the chain rule. Both are `torch.autograd.Function`s with the
+backward pass written out, which keeps the number of elementwise passes over the data low.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pescitrain.networks.activations import Derivatives
+from pescitrain.networks.components import Components, Laplacian
+
+
+class _Activate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, components: Components, activation: Derivatives) -> Tensor:
+        needs_backward = ctx.needs_input_grad[0]
+        derivatives = activation(z[0], components.max_order + int(needs_backward))
+        out = torch.empty_like(z)
+        out[0] = derivatives[0]
+        if len(components) > 1:
+            torch.mul(z[1:], derivatives[1], out=out[1:])
+            for member, terms in enumerate(components.compositions):
+                for term in terms:
+                    product = z[term.factors[0]] * z[term.factors[1]]
+                    for factor in term.factors[2:]:
+                        product.mul_(z[factor])
+                    out[member].addcmul_(derivatives[term.order], product, value=term.coefficient)
+        if needs_backward:
+            ctx.save_for_backward(z, *derivatives)
+            ctx.components = components
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (grad,) = grads
+        z, *derivatives = ctx.saved_tensors
+        components: Components = ctx.components
+        grad_z = grad * derivatives[1]
+        if len(components) > 1:
+            grad_value = grad_z[0].addcmul_((grad[1:] * z[1:]).sum(0), derivatives[2])
+            for member, terms in enumerate(components.compositions):
+                for term in terms:
+                    weighted = grad[member] * z[term.factors[0]]
+                    if len(term.factors) == 2 and term.factors[0] == term.factors[1]:
+                        grad_z[term.factors[0]].addcmul_(weighted, derivatives[term.order], value=2 * term.coefficient)
+                        weighted.mul_(z[term.factors[0]])
+                    else:
+                        weighted = _chain_factors(grad_z, grad[member], z, derivatives[term.order], term)
+                    grad_value.addcmul_(weighted, derivatives[term.order + 1], value=term.coefficient)
+        return grad_z, None, None
+
+
+def _chain_factors(grad_z: Tensor, grad: Tensor, z: Tensor, derivative: Tensor, term: Any) -> Tensor:
+    """Add the part of each factor to ``grad_z``; return ``grad · Π z[factors]``."""
+    for position, factor in enumerate(term.factors):
+        others = grad
+        for k, other in enumerate(term.factors):
+            if k != position:
+                others = others * z[other]
+        grad_z[factor].addcmul_(others, derivative, value=term.coefficient)
+    product = grad
+    for factor in term.factors:
+        product = product * z[factor]
+    return product
+
+
+def activate(z: Tensor, components: Components, activation: Derivatives) -> Tensor:
+    """``σ(z)`` for a jet ``z`` (C, M, width); differentiable once."""
+    result = _Activate.apply(z, components, activation)
+    assert isinstance(result, Tensor)
+    return result
+
+
+class _Affine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(h, weight)
+        z = torch.matmul(h.reshape(-1, h.shape[-1]), weight.t()).view(*h.shape[:-1], weight.shape[0])
+        if bias is not None:
+            z[0] += bias
+        return z
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        (grad,) = grads
+        h, weight = ctx.saved_tensors
+        flat = grad.reshape(-1, grad.shape[-1])
+        grad_h = torch.matmul(flat, weight).view_as(h) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.matmul(flat.t(), h.reshape(-1, h.shape[-1])) if ctx.needs_input_grad[1] else None
+        grad_bias = grad[0].sum(0) if ctx.needs_input_grad[2] else None
+        return grad_h, grad_weight, grad_bias
+
+
+def affine(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``W h + b`` for a jet ``h`` (C, M, in): the bias enters the value only; differentiable once."""
+    result = _Affine.apply(h, weight, bias)
+    assert isinstance(result, Tensor)
+    return result
+
+
+def multiply(a: Tensor, z: Tensor, components: Components) -> Tensor:
+    """The jet of the product of two jets (C, M, k) by the product rule."""
+    rows = []
+    for terms in components.products:
+        row = terms[0].coefficient * a[terms[0].left] * z[terms[0].right]
+        for term in terms[1:]:
+            row = row + term.coefficient * a[term.left] * z[term.right]
+        rows.append(row)
+    return torch.stack(rows)
+
+
+def seed(x: Tensor, components: Components) -> Tensor:
+    """The jet of the coordinates themselves: x (M, d) -> (C, M, d)."""
+    jet = x.new_zeros(len(components), *x.shape)
+    jet[0] = x
+    for component, position in components.index.items():
+        if not isinstance(component, Laplacian) and len(component) == 1:
+            jet[position, :, component[0]] = 1.0
+    return jet
+
+
+def jet_of_function(function: Callable[[Tensor], Tensor], x: Tensor, components: Components) -> Tensor:
+    """The jet of any function (M, d) -> (M, k) whose rows are independent, by nested forward differentiation.
+
+    The way for everything that has no Taylor mode of its own: analytic liftings, input features, a user's module.
+    Differentiable by autograd as often as ``function`` is.
+    """
+    known: dict[tuple[int, ...], Callable[[Tensor], Tensor]] = {(): function}
+
+    def derivative(axes: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+        if axes not in known:
+            inner, axis = derivative(axes[:-1]), axes[-1]
+
+            def outer(y: Tensor) -> Tensor:
+                direction = torch.zeros_like(y)
+                direction[:, axis] = 1.0
+                return torch.func.jvp(inner, (y,), (direction,))[1]
+
+            known[axes] = outer
+        return known[axes]
+
+    rows = []
+    for component in components:
+        if isinstance(component, Laplacian):
+            rows.append(torch.stack([derivative((axis, axis))(x) for axis in component.axes]).sum(0))
+        else:
+            rows.append(derivative(component)(x))
+    return torch.stack(rows)

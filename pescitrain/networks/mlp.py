@@ -1,0 +1,62 @@
+"""The multilayer perceptron."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pescitrain.networks.components import Components
+from pescitrain.networks.network import Network, linear
+from pescitrain.networks.tape import Tape
+
+
+class MLP(Network):
+    """``depth`` hidden layers of ``width`` neurons with activations, then an affine output layer."""
+
+    def __init__(
+        self,
+        embedding: nn.Module,
+        inputs: int,
+        outputs: int,
+        width: int,
+        depth: int,
+        activation: str = "tanh",
+        adaptive_slope: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(embedding, activation, adaptive_slope)
+        generator = generator or torch.Generator().manual_seed(0)
+        sizes = [inputs, *[width] * depth, outputs]
+        self.affine = nn.ModuleList(linear(a, b, generator) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.slopes = nn.ParameterList(slope for _ in range(depth) if (slope := self.new_slope()) is not None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embedding(x)
+        for layer, slope in self._hidden():
+            h = self._activate(layer(h), slope)
+        return self.affine[-1](h)
+
+    def forward_jet(self, jet: Tensor, components: Components, tape: Tape) -> Tensor:
+        for layer, slope in self._hidden():
+            jet = self._activate_jet(tape.affine(layer, jet), slope, components, tape)
+        return tape.affine(self._output(), jet)
+
+    def _hidden(self) -> list[tuple[nn.Linear, Tensor | None]]:
+        slopes = list(self.slopes) or [None] * (len(self.affine) - 1)
+        hidden = (layer for layer in self.affine[:-1] if isinstance(layer, nn.Linear))
+        return list(zip(hidden, slopes, strict=True))
+
+    def _output(self) -> nn.Linear:
+        layer = self.affine[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    def layers(self) -> list[tuple[str, list[str]]]:
+        last = len(self.affine) - 1
+        result = []
+        for i in range(last + 1):
+            names = [f"affine.{i}.weight", f"affine.{i}.bias"]
+            if self.adaptive_slope and i < last:
+                names.append(f"slopes.{i}")
+            result.append((f"layer_{i}" if i < last else "output", names))
+        return result

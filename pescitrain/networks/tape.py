@@ -1,0 +1,68 @@
+"""How a forward sweep touches the parameters of a network: to differentiate them, or to record what they need.
+
+Networks never read their parameters directly in :meth:`Network.forward_jet`; they ask a tape. The plain :class:`Tape`
+hands them out. The :class:`Recorder` keeps, for every affine layer, its input and its pre-activation, from which one
+reverse pass gives the whole Jacobian ("linearize once, apply often").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pescitrain.networks.jets import affine
+
+
+class Tape:
+    """Hands out the parameters, so that autograd differentiates through them."""
+
+    def affine(self, layer: nn.Linear, h: Tensor) -> Tensor:
+        """``W h + b`` for a jet h (C, M, in)."""
+        return affine(h, layer.weight, layer.bias)
+
+    def parameter(self, parameter: Tensor, samples: int) -> Tensor:
+        """A small parameter of shape (k,) that enters elementwise: (k,) here, (samples, k) in a recorder."""
+        return parameter
+
+
+@dataclass(frozen=True)
+class AffineRecord:
+    """Input (C, M, in) and pre-activation (C, M, out) of one affine layer."""
+
+    layer: nn.Linear
+    inputs: Tensor
+    outputs: Tensor
+
+
+@dataclass(frozen=True)
+class ParameterRecord:
+    """A small parameter and its copies (M, k), one for each sample."""
+
+    parameter: Tensor
+    copies: Tensor
+
+
+class Recorder(Tape):
+    """Keeps what the per-sample derivatives need; the parameters themselves are constants here."""
+
+    def __init__(self) -> None:
+        self.affine_records: list[AffineRecord] = []
+        self.parameter_records: list[ParameterRecord] = []
+
+    def affine(self, layer: nn.Linear, h: Tensor) -> Tensor:
+        bias = None if layer.bias is None else layer.bias.detach()
+        z = affine(h, layer.weight.detach(), bias)
+        if not z.requires_grad:
+            z.requires_grad_()
+        self.affine_records.append(AffineRecord(layer, h.detach(), z))
+        return z
+
+    def parameter(self, parameter: Tensor, samples: int) -> Tensor:
+        copies = parameter.detach().expand(samples, *parameter.shape).clone().requires_grad_()
+        self.parameter_records.append(ParameterRecord(parameter, copies))
+        return copies
+
+    def leaves(self) -> list[Tensor]:
+        """What to differentiate with respect to: pre-activations first, then the copies."""
+        return [r.outputs for r in self.affine_records] + [r.copies for r in self.parameter_records]

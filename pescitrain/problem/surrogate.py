@@ -1,0 +1,61 @@
+"""The surrogate: coordinates -> fields, the networks, the lifting and the combination of fields included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pescitrain.errors import ProblemError
+from pescitrain.problem.field import ByName
+from pescitrain.problem.liftings import BoundLifting, Lifting
+from pescitrain.problem.problem import Problem
+
+
+class Surrogate(nn.Module):
+    """A torch module (M, d) -> (M, outputs).
+
+    Parameters
+    ----------
+    problem : Problem               names, lifting and combination
+    networks : dict of modules      one for each entry of ``problem.networks_of_fields()``
+    lifting : Lifting or None       the ansatz, where conditions are hard
+    """
+
+    def __init__(self, problem: Problem, networks: Mapping[str, nn.Module], lifting: Lifting | None) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict(dict(networks))
+        self.fields_of = problem.networks_of_fields()
+        self.field_names: Sequence[str] = [name for names in self.fields_of.values() for name in names]
+        self.coordinates = tuple(problem.coordinates)
+        self.outputs = problem.output_names()
+        self.lifting: BoundLifting | None = None
+        if lifting is not None:
+            self.lifting = lifting.bind(self.coordinates, len(self.field_names))
+            if lifting.outputs is not None and len(self.fields_of) > 1:
+                raise ProblemError(f"problem {problem.name}: a lifting with `outputs` goes with one network, not several")
+        self._solution = None
+        if problem.solution is not None:
+            self._solution = ByName(problem.solution, f"the solution of problem {problem.name}")
+
+    def fields(self, x: Tensor) -> Tensor:
+        """(M, d) -> (M, fields), in the order of ``field_names``."""
+        values = torch.cat([network(x) for network in self.networks.values()], dim=-1)
+        return values if self.lifting is None else self.lifting(x, values)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = self.fields(x)
+        if self._solution is None:
+            return values
+        known: dict[str, Tensor] = {name: x[:, axis] for axis, name in enumerate(self.coordinates)}
+        known |= {name: values[:, column] for column, name in enumerate(self.field_names)}
+        combined = self._solution(known)
+        return torch.stack(combined if isinstance(combined, tuple | list) else [combined], dim=-1)
+
+
+def network_outputs(fields: Sequence[str], lifting: Lifting | None) -> int:
+    """How many outputs a network for these fields has."""
+    return lifting.outputs if lifting is not None and lifting.outputs is not None else len(fields)
+
+

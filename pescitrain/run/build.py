@@ -1,0 +1,249 @@
+"""From settings to the system that a solver solves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+from torch import Tensor, nn
+
+from pescitrain.algebra import ParameterLayout, System, decompose
+from pescitrain.errors import OptionError, ProblemError
+from pescitrain.evaluation import Evaluator, SamplingPlan, sample_terms
+from pescitrain.evaluation.metrics import ErrorMetric
+from pescitrain.geometry import Box, Mesh, ReferenceField, Sampling
+from pescitrain.networks import MLP, FourierFeatures, Network, PeriodicFeatures, ResNet, ScaleToUnitBox
+from pescitrain.networks.network import ExtraFeatures
+from pescitrain.networks.parameters import FlatParameters
+from pescitrain.problem import Dirichlet, Lifting, Problem, Surrogate
+from pescitrain.problem.field import ByName
+from pescitrain.problem.liftings import from_boundary
+from pescitrain.problem.surrogate import network_outputs
+from pescitrain.run.loading import find_file
+from pescitrain.run.options import Settings
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class Setup:
+    """Everything that a run works on."""
+
+    problem: Problem
+    domain: Box | Mesh
+    surrogate: Surrogate
+    system: System
+    metric: ErrorMetric | None
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """The evaluator of the system."""
+        return self.system.evaluator
+
+    def destroy(self) -> None:
+        """Collective."""
+        self.system.destroy()
+
+
+def build(problem: Problem, settings: Settings, comm: PETSc.Comm) -> Setup:
+    """The system of a problem for these settings. Collective.
+
+    Raises
+    ------
+    OptionError, MeshError, ProblemError        on all ranks, one sentence
+    """
+    mpi_comm: MPI.Intracomm = comm.tompi4py()
+    domain = create_domain(problem, settings, mpi_comm)
+    lifting = create_lifting(problem, settings, domain)
+    networks = create_networks(problem, settings, domain, lifting)
+    surrogate = Surrogate(problem, networks, lifting)
+    parameters = FlatParameters(surrogate.networks, [(name, u.initial) for name, u in problem.unknowns.items()])
+    plan = sampling_plan(settings, isinstance(domain, Mesh))
+    samples = sample_terms(problem, surrogate, domain, plan, comm.rank, comm.size, settings.sample_chunk)
+    evaluator = Evaluator(problem, surrogate, parameters, samples, mpi_comm)
+    layout = ParameterLayout(parameters, comm, "even" if settings.part_owner == "even" else "blocks")
+    kind = "balanced" if settings.part_type == "balanced" else "layer"
+    blocks = decompose(parameters.layers, kind, settings.part_blocks, settings.part_overlap)
+    system = System(evaluator, layout, blocks, bounds_of(problem, parameters))
+    metric = create_metric(problem, settings, domain, surrogate, mpi_comm)
+    return Setup(problem, domain, surrogate, system, metric)
+
+
+def create_domain(problem: Problem, settings: Settings, comm: MPI.Intracomm) -> Box | Mesh:
+    """The mesh of ``-mesh`` or of the problem, or the box of the problem. Collective."""
+    box = problem.domain()
+    if box is not None:
+        if settings.mesh is not None:
+            raise OptionError(f"-mesh {settings.mesh}: problem {problem.name} lives in a box and takes no mesh")
+        return box
+    name = settings.mesh or problem.mesh
+    if name is None:
+        raise OptionError(f"problem {problem.name} lives on a mesh: give one by -mesh file.msh")
+    mesh = Mesh.read(str(find_file(name, "-mesh")), comm)
+    if mesh.dimension != len(problem.coordinates):
+        raise ProblemError(
+            f"-mesh {name} has {mesh.dimension} dimensions, problem {problem.name} has the coordinates "
+            f"{', '.join(problem.coordinates)}"
+        )
+    problem.mesh_names = mesh.names()
+    return mesh
+
+
+def bounding_box(problem: Problem, domain: Box | Mesh) -> tuple[list[float], list[float]]:
+    """Lower and upper corner of the domain."""
+    if isinstance(domain, Box):
+        return list(domain.lower), list(domain.upper)
+    return domain.nodes.min(0).tolist(), domain.nodes.max(0).tolist()
+
+
+def create_lifting(problem: Problem, settings: Settings, domain: Box | Mesh) -> Lifting | None:
+    """The ansatz of ``-bc_enforce hard``: the problem's own, or one from the boundary of the mesh."""
+    if settings.bc_enforce == "soft":
+        return None
+    lifting = problem.lifting()
+    if lifting is not None:
+        return lifting
+    if isinstance(domain, Box):
+        raise OptionError(f"-bc_enforce hard: problem {problem.name} has no lifting; use -bc_enforce soft")
+    if len(problem.fields) != 1:
+        raise OptionError("-bc_enforce hard from the mesh's boundary is for one field; give the problem a lifting()")
+    pieces, places = [], []
+    for term in problem.terms():
+        if isinstance(term, Dirichlet):
+            names = (term.on,) if isinstance(term.on, str) else tuple(term.on)
+            for name in names:
+                facets = domain.nodes[domain.boundary_facets(name)]
+                pieces.append((facets, _boundary_value(term, problem)))
+            places += names
+    if not pieces:
+        raise OptionError(f"-bc_enforce hard: problem {problem.name} has no Dirichlet term to make exact")
+    return from_boundary(pieces, places)
+
+
+def _boundary_value(term: Dirichlet, problem: Problem):  # noqa: ANN202 - a closure over tensors
+    def value(x: Tensor) -> Tensor:
+        if not callable(term.value):
+            return torch.full_like(x[:, 0], float(term.value))
+        known = {name: x[:, axis] for axis, name in enumerate(problem.coordinates)}
+        return ByName(term.value, f"the value of term {term.label!r}")(known)
+
+    return value
+
+
+def create_networks(
+    problem: Problem, settings: Settings, domain: Box | Mesh, lifting: Lifting | None
+) -> dict[str, nn.Module]:
+    """One network for each entry of the problem's mapping, the same on all ranks for a seed."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    networks: dict[str, nn.Module] = {}
+    for name, fields in problem.networks_of_fields().items():
+        own = problem.build_network(name)
+        outputs = network_outputs(fields, lifting)
+        networks[name] = own if own is not None else _network(problem, settings, domain, outputs, generator)
+    return networks
+
+
+def _network(
+    problem: Problem, settings: Settings, domain: Box | Mesh, outputs: int, generator: torch.Generator
+) -> Network:
+    scaling = ScaleToUnitBox(*bounding_box(problem, domain))
+    embedding: ScaleToUnitBox | FourierFeatures | PeriodicFeatures | ExtraFeatures = scaling
+    if problem.periodic:
+        if len(problem.periodic) > 1 or settings.net_fourier:
+            raise OptionError("a periodic coordinate goes with one period and without -net_fourier")
+        ((coordinate, period),) = problem.periodic.items()
+        axis = list(problem.coordinates).index(coordinate)
+        embedding = PeriodicFeatures(scaling, axis, period, settings.net_periodic_modes)
+    elif settings.net_fourier:
+        embedding = FourierFeatures(scaling, settings.net_fourier, settings.net_fourier_scale, generator)
+    if problem.features is not None:
+        embedding = ExtraFeatures(embedding, *_features(problem))
+    common = (embedding, embedding.outputs, outputs, settings.net_width, settings.net_depth)
+    if settings.net_type == "resnet":
+        return ResNet(
+            *common, settings.net_activation, settings.net_adaptive_slope, settings.net_final_time, generator
+        )
+    return MLP(*common, settings.net_activation, settings.net_adaptive_slope, generator)
+
+
+def _features(problem: Problem):  # noqa: ANN202
+    assert problem.features is not None
+    by_name = ByName(problem.features, f"the features of problem {problem.name}")
+
+    def features(x: Tensor) -> Tensor:
+        values = by_name({name: x[:, axis] for axis, name in enumerate(problem.coordinates)})
+        return torch.stack(list(values) if isinstance(values, tuple | list) else [values], dim=-1)
+
+    return features, features(torch.ones(1, len(problem.coordinates), dtype=torch.float64)).shape[1]
+
+
+def sampling_plan(settings: Settings, on_mesh: bool) -> SamplingPlan:
+    """The points that ``-sample_*`` ask for."""
+    kind = settings.sample_type
+    if kind == "auto":
+        kind = "quadrature" if on_mesh else "hammersley"
+    if kind == "quadrature" and not on_mesh:
+        raise OptionError("-sample_type quadrature needs a mesh; for a box choose hammersley, sobol, halton, uniform, …")
+    if kind == "grid" and on_mesh:
+        raise OptionError("-sample_type grid needs a box; for a mesh choose quadrature, sobol, halton, uniform, …")
+    return SamplingPlan(
+        Sampling(settings.sample_points, kind, settings.sample_order),
+        Sampling(settings.sample_boundary_points, kind, settings.sample_boundary_order),
+        settings.seed,
+    )
+
+
+def bounds_of(problem: Problem, parameters: FlatParameters) -> tuple[Array, Array] | None:
+    """Lower and upper bounds of θ, or None where no unknown has any."""
+    if all(np.isinf(u.lower) and np.isinf(u.upper) for u in problem.unknowns.values()):
+        return None
+    lower, upper = np.full(parameters.size, -np.inf), np.full(parameters.size, np.inf)
+    for name, unknown in problem.unknowns.items():
+        place = parameters.slice(parameters.unknowns[name])
+        lower[place], upper[place] = unknown.lower, unknown.upper
+    return lower, upper
+
+
+def evaluation_grid(problem: Problem, box: Box) -> tuple[int, ...]:
+    """Points along each coordinate of the grid for errors and pictures."""
+    if problem.grid:
+        return tuple(problem.grid)
+    return {1: (401,), 2: (101, 101), 3: (33, 33, 33)}.get(box.dimension, (7,) * box.dimension)
+
+
+def create_metric(
+    problem: Problem, settings: Settings, domain: Box | Mesh, surrogate: Surrogate, comm: MPI.Intracomm
+) -> ErrorMetric | None:
+    """The error against the reference: on the nodes of a mesh weighted by its lumped mass, or on a grid. Collective."""
+    outputs = surrogate.outputs
+    file = settings.ref_file
+    if file is None and problem.reference_file is not None and settings.mesh is None:
+        file = problem.reference_file
+    if file is not None:
+        path = str(find_file(file, "-ref_file"))
+        mesh = domain if isinstance(domain, Mesh) else None
+        field = ReferenceField.read(path, mesh, outputs, comm)
+    else:
+        field = None
+    if field is None and problem.exact is None:
+        return None
+    if isinstance(domain, Mesh):
+        x, weights = domain.nodes, domain.nodal_weights()
+    else:
+        x = domain.grid(evaluation_grid(problem, domain))
+        weights = np.ones(len(x))
+    if field is not None:
+        reference = field(x)
+    else:
+        assert problem.exact is not None
+        known = {name: x[:, axis] for axis, name in enumerate(problem.coordinates)}
+        values = ByName(problem.exact, f"the exact solution of problem {problem.name}")(known)
+        columns = list(values) if isinstance(values, tuple | list) else [values]
+        reference = np.stack([np.broadcast_to(np.asarray(c), (len(x),)) for c in columns], axis=-1)
+    if reference.shape[1] != len(outputs):
+        raise ProblemError(f"the reference has {reference.shape[1]} fields, problem {problem.name} has {len(outputs)}")
+    return ErrorMetric(surrogate, x, weights, reference, comm)

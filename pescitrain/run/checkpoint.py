@@ -1,0 +1,163 @@
+"""Checkpoints: everything that a run needs to continue as if it had not stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from pescitrain.algebra import ParameterLayout
+from pescitrain.errors import RestartError
+from pescitrain.evaluation.samples import TermSamples
+from pescitrain.solvers.outcome import Memory
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class State:
+    """Where a run stands: between two iterations of a stage."""
+
+    theta: Array
+    stage: int = 0
+    iteration: int = 0
+    wall_s: float = 0.0
+    counters: dict[str, float] = field(default_factory=dict)
+    memory: Memory = field(default_factory=dict)
+    history: str = ""
+    stage_start_s: float = 0.0
+
+
+def fingerprint(layout: ParameterLayout, samples: list[TermSamples]) -> str:
+    """A digest of the shape of θ and of all points: a checkpoint continues the same run or none."""
+    digest = hashlib.sha256()
+    digest.update(repr([(layer.name, layer.start, layer.stop) for layer in layout.layers]).encode())
+    for term in samples:
+        digest.update(f"{term.term.label} {term.term.weight!r}".encode())
+        digest.update(np.ascontiguousarray(term.points.x).tobytes())
+        digest.update(np.ascontiguousarray(term.points.weights).tobytes())
+    return digest.hexdigest()
+
+
+def save(folder: Path, state: State, layout: ParameterLayout, mark: str) -> None:
+    """Write ``folder`` so that at any moment a whole checkpoint is on disk. Collective.
+
+    Vectors are PETSc binary files, which any PETSc program reads; the rest is JSON and CSV.
+    """
+    comm = layout.mpi_comm
+    new = folder.with_name(folder.name + ".new")
+    if comm.rank == 0:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+    comm.barrier()
+    vectors = {"theta": [state.theta], **state.memory}
+    viewer = PETSc.Viewer().createBinary(str(new / "vectors.petsc"), "w", comm=layout.comm)
+    for arrays in vectors.values():
+        for array in arrays:
+            vec = _vec(layout, array)
+            vec.view(viewer)
+            vec.destroy()
+    viewer.destroy()
+    if comm.rank == 0:
+        header: dict[str, Any] = {
+            "format": 1,
+            "fingerprint": mark,
+            "stage": state.stage,
+            "iteration": state.iteration,
+            "wall_s": state.wall_s,
+            "counters": state.counters,
+            "stage_start_s": state.stage_start_s,
+            "vectors": {name: [len(array) for array in arrays] for name, arrays in vectors.items()},
+        }
+        (new / "state.json").write_text(json.dumps(header, indent=1))
+        (new / "history.csv").write_text(state.history, newline="")
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    comm.barrier()
+
+
+def _vec(layout: ParameterLayout, array: Array) -> PETSc.Vec:
+    """A Vec of θ's layout, or a short one that rank 0 holds."""
+    if len(array) == layout.size:
+        return layout.vec_from(array)
+    local = len(array) if layout.comm.rank == 0 else 0
+    vec = PETSc.Vec().createMPI((local, len(array)), comm=layout.comm)
+    vec.setArray(array[:local])
+    return vec
+
+
+def load(folder: Path, layout: ParameterLayout, mark: str) -> State:
+    """Read a checkpoint on all ranks. Collective.
+
+    Raises
+    ------
+    RestartError        no checkpoint there, a broken one, or one of another problem, network or set of points
+    """
+    comm = layout.mpi_comm
+    header, history, problem = None, "", ""
+    if comm.rank == 0:
+        try:
+            folder = _whole(folder)
+            header = json.loads((folder / "state.json").read_text())
+            history = (folder / "history.csv").read_text()
+            if header["fingerprint"] != mark:
+                problem = f"the checkpoint {folder} belongs to another run: its network, terms or points differ from these"
+        except FileNotFoundError:
+            problem = f"there is no checkpoint in {folder}: give the folder `checkpoint` of a run"
+        except (OSError, ValueError, KeyError) as error:
+            problem = f"the checkpoint {folder} is broken ({type(error).__name__}: {error}): start without -ckpt_restart"
+    header, history, problem, folder = comm.bcast((header, history, problem, folder))
+    if problem or header is None:
+        raise RestartError(f"-ckpt_restart: {problem}")
+    vectors = _read_vectors(folder / "vectors.petsc", header["vectors"], layout)
+    theta = vectors.pop("theta")[0]
+    return State(
+        theta,
+        header["stage"],
+        header["iteration"],
+        header["wall_s"],
+        header["counters"],
+        vectors,
+        history,
+        header["stage_start_s"],
+    )
+
+
+def _whole(folder: Path) -> Path:
+    """The folder, or what a run that was killed while it renamed has left beside it."""
+    for candidate in (folder, folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")):
+        if (candidate / "state.json").is_file() and (candidate / "history.csv").is_file():
+            return candidate
+    raise FileNotFoundError(folder)
+
+
+def _read_vectors(path: Path, sizes: dict[str, list[int]], layout: ParameterLayout) -> Memory:
+    total = sum(8 + 8 * size for lengths in sizes.values() for size in lengths)
+    found = layout.mpi_comm.bcast(path.stat().st_size if layout.comm.rank == 0 and path.is_file() else -1)
+    if found != total:
+        raise RestartError(f"-ckpt_restart: {path} has {found} bytes where {total} are needed: the checkpoint is broken")
+    viewer = PETSc.Viewer().createBinary(str(path), "r", comm=layout.comm)
+    result: Memory = {}
+    for name, lengths in sizes.items():
+        result[name] = []
+        for length in lengths:
+            vec = _vec(layout, np.zeros(length))
+            vec.load(viewer)
+            if length == layout.size:
+                result[name].append(layout.gather(vec).copy())
+            else:
+                result[name].append(layout.mpi_comm.bcast(vec.array_r.copy() if layout.comm.rank == 0 else None))
+            vec.destroy()
+    viewer.destroy()
+    return result

@@ -1,0 +1,115 @@
+"""What may stand in the options database: bare words, misspelt names, stages, and what nobody used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from petsc4py import PETSc
+
+from pescitrain.errors import OptionError
+from pescitrain.run.options import StageOptions, table
+
+OUR_FAMILIES = ("problem", "mesh", "net", "sample", "loss", "bc", "part", "hier", "gn", "data", "ref", "out", "ckpt")
+"""First words of our names; whole names outside the families are in the table too."""
+
+SOLVER_FAMILIES = ("tao", "snes", "ksp", "pc", "sub", "mg", "fieldsplit", "npc", "redundant")
+"""First words of PETSc's names that a stage hands to its solver."""
+
+PETSC_GLOBAL = (
+    "log malloc memory objects options info help version history mpi on on_error_abort on_error_attach_debugger debug "
+    "debugger fp start stop check citations skip saws device vec mat dm is viewer x display draw nox get shared tmp "
+    "machine use matmatmult python petsc error load root default checkstack requires sf theta inner"
+).split()
+"""First words of names that PETSc reads at its start or end, or anywhere."""
+
+COMMON_PETSC = (
+    "tao_type tao_max_it tao_gatol tao_grtol tao_gttol tao_monitor tao_view tao_ls_type tao_converged_reason snes_type "
+    "snes_max_it snes_rtol snes_atol snes_stol snes_monitor snes_view snes_converged_reason snes_linesearch_type ksp_type "
+    "ksp_rtol ksp_atol ksp_max_it ksp_monitor ksp_view ksp_converged_reason pc_type pc_asm_type pc_asm_overlap pc_view "
+    "pc_mg_levels pc_fieldsplit_type sub_pc_type sub_ksp_type options_file options_left log_view tao_adam_lr"
+).split()
+"""Names that a typo is compared with."""
+
+
+def find_bare_words(arguments: Sequence[str]) -> None:
+    """Refuse a word that is neither an option nor the value of one: PETSc drops it without a trace.
+
+    Raises
+    ------
+    OptionError
+    """
+    takes_value = False
+    for word in arguments:
+        if re.match(r"-[A-Za-z_]|--", word):
+            takes_value = True
+        elif takes_value:
+            takes_value = False
+        else:
+            near = get_close_matches(word.split("=")[0], [*table(), *COMMON_PETSC], n=1, cutoff=0.7)
+            hint = f"; did you mean -{near[0]}?" if near else ""
+            raise OptionError(f"{word!r} is neither an option nor the value of one{hint} (options start with a dash)")
+
+
+def check_names(stages: Sequence[str], problem_parameters: Sequence[str]) -> None:
+    """Refuse names of our families that are not in the table, and near misses of our names, before any work.
+
+    Raises
+    ------
+    OptionError     with the nearest name
+    """
+    known = {*table(), *(f"problem_{name}" for name in problem_parameters)}
+    staged = {field for field in StageOptions.__dataclass_fields__}
+    for key in PETSc.Options().getAll():
+        stage = next((s for s in stages if key.startswith(f"{s}_")), None)
+        name = key if stage is None else key[len(stage) + 1 :]
+        if name in known:
+            if stage is not None and name not in staged:
+                raise OptionError(f"-{key}: {name} holds for all stages, write -{name}")
+            continue
+        first = name.split("_")[0]
+        if first in (*SOLVER_FAMILIES, *PETSC_GLOBAL):
+            continue
+        near = get_close_matches(name, sorted(known), n=1, cutoff=0.6 if first in OUR_FAMILIES else 0.8)
+        if first in OUR_FAMILIES or near:
+            hint = f"; did you mean -{near[0]}?" if near else " (python -m pescitrain -help lists them)"
+            raise OptionError(f"unknown option -{key}{hint}")
+
+
+def fill_stages(stages: Sequence[str]) -> dict[str, list[str]]:
+    """Give bare solver options to every stage that has none of its own; PETSc itself does not fall back.
+
+    Returns bare name -> the names that were made from it.
+    """
+    options = PETSc.Options()
+    copies: dict[str, list[str]] = {}
+    everything = options.getAll()
+    for key, value in everything.items():
+        if key.split("_")[0] not in SOLVER_FAMILIES:
+            continue
+        for stage in stages:
+            name = f"{stage}_{key}"
+            copies.setdefault(key, []).append(name)
+            if name not in everything:
+                options[name] = value or None
+    return copies
+
+
+def unused(known: Sequence[str], copies: dict[str, list[str]]) -> list[str]:
+    """A sentence for each option that nobody read in this run."""
+    options = PETSc.Options()
+    everything = options.getAll()
+    made = {name for names in copies.values() for name in names}
+    sentences = []
+    for key, value in everything.items():
+        if key in made and key not in known:
+            continue
+        if options.used(key) or key.split("_")[0] in PETSC_GLOBAL:
+            continue
+        if any(name in everything and options.used(name) for name in copies.get(key, [])):
+            continue
+        near = get_close_matches(key, [*COMMON_PETSC, *table()], n=1, cutoff=0.75)
+        hint = f"; did you mean -{near[0]}?" if near and near[0] != key else ""
+        sentences.append(f"option -{key}{' ' + value if value else ''} was not used by this run{hint}")
+    return sentences

@@ -1,0 +1,64 @@
+"""The trained network as a file that any torch program loads."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pescitrain.errors import PescitrainError
+from pescitrain.problem import Surrogate
+
+
+def save_model(surrogate: Surrogate, folder: Path) -> tuple[Path | None, str]:
+    """Write ``model.pt2`` (`torch.export`): coordinates (N, d) float64 -> outputs (N, k), the lifting included.
+
+    Returns the path and an empty text, or None and why the surrogate cannot be exported (a user's network that
+    `torch.export` refuses; the weights then are in ``weights.pt``). Not collective; for one rank.
+    """
+    module = copy.deepcopy(surrogate).requires_grad_(False)
+    example = torch.zeros(2, len(surrogate.coordinates), dtype=torch.float64)
+    path = folder / "model.pt2"
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            logging.getLogger("torch.export").setLevel(logging.ERROR)
+            shape = {"x": {0: torch.export.Dim("points", min=1)}}
+            torch.export.save(torch.export.export(module, (example,), dynamic_shapes=shape), path)
+        return path, ""
+    except Exception as error:  # torch.export raises many kinds for code that it cannot trace
+        path.unlink(missing_ok=True)
+        torch.save(module.state_dict(), folder / "weights.pt")
+        reason = str(error).strip().splitlines()
+        return None, f"{type(error).__name__}: {reason[0] if reason else ''}"
+
+
+class _Loaded(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x)
+
+
+def load_model(path: str | Path) -> nn.Module:
+    """The trained model of a run folder, or of its ``model.pt2``: (N, d) float64 -> (N, k). Not collective.
+
+    Raises
+    ------
+    PescitrainError     there is no model, or the file is broken
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.pt2"
+    if not path.is_file():
+        raise PescitrainError(f"load_model: there is no file {path}; give a run folder or its model.pt2")
+    try:
+        return _Loaded(torch.export.load(path).module())
+    except Exception as error:  # zip, pickle and schema errors of a broken file
+        raise PescitrainError(f"load_model: {path} cannot be read ({type(error).__name__}): is it a model.pt2?") from error

@@ -1,0 +1,222 @@
+"""Every option of pescitrain's own, in one typed table.
+
+The table gives the settings that the code reads, the validation, our part of ``-help``, and ``docs/options.md``. PETSc's
+own options are not here: they keep their names and meaning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from petsc4py import PETSc
+
+from pescitrain.errors import OptionError
+from pescitrain.geometry import SAMPLING_KINDS
+from pescitrain.networks import ACTIVATIONS
+
+T = TypeVar("T")
+
+
+def option(
+    default: T,
+    help: str,  # noqa: A002 - what PETSc calls it
+    *,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    unit: str = "",
+    note: str = "",
+) -> T:
+    """A field of a settings class that is an option; ``note`` describes a default that is computed."""
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "unit": unit, "note": note}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class ProblemOptions:
+    """What is solved, and where."""
+
+    problem: str = option("poisson", "name of a shipped problem, or path/to/file.py:Name")
+    mesh: str | None = option(None, "mesh file: .msh, .vtu, .xdmf and whatever meshio reads", note="the problem's own")
+    ref_file: str | None = option(None, "file with the reference solution as point data", note="the problem's own")
+    bc_enforce: str = option("soft", "how Dirichlet and initial conditions are met", choices=("soft", "hard"))
+    seed: int = option(0, "of the network's initial values and of random points", minimum=0)
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The network."""
+
+    net_type: str = option("mlp", "kind of network", choices=("mlp", "resnet"))
+    net_width: int = option(20, "neurons of a hidden layer", minimum=1)
+    net_depth: int = option(4, "hidden layers", minimum=1)
+    net_activation: str = option("tanh", "activation function", choices=tuple(ACTIVATIONS))
+    net_adaptive_slope: bool = option(False, "one trainable slope for each hidden layer")
+    net_fourier: int = option(0, "random Fourier features added to the coordinates", minimum=0)
+    net_fourier_scale: float = option(1.0, "standard deviation of their frequencies, box scaled to [-1, 1]", minimum=0)
+    net_periodic_modes: int = option(1, "harmonics of coordinates that the problem declares periodic", minimum=1)
+    net_final_time: float = option(1.0, "T of a resnet: its time step is T / (depth - 1)", minimum=0)
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """The points."""
+
+    sample_type: str = option("auto", "auto is quadrature on meshes, hammersley in boxes", choices=("auto", *SAMPLING_KINDS))
+    sample_points: int = option(4000, "interior points; not used by quadrature", minimum=1)
+    sample_boundary_points: int = option(400, "points on each boundary term; not used by quadrature", minimum=1)
+    sample_order: int = option(2, "polynomial order of quadrature in cells", minimum=0)
+    sample_boundary_order: int = option(3, "polynomial order of quadrature on facets", minimum=0)
+    sample_chunk: int = option(1000, "samples that are evaluated at a time; choose by the cache", minimum=1)
+
+
+@dataclass(frozen=True)
+class PartitionOptions:
+    """The decomposition of the parameters into blocks, and who owns them."""
+
+    part_type: str = option("layer", "equal numbers of layers, or balanced parameter counts", choices=("layer", "balanced"))
+    part_blocks: int | None = option(None, "number of blocks", minimum=1, note="one for each layer")
+    part_overlap: int = option(0, "layers added on both sides of each block", minimum=0)
+    part_owner: str = option("blocks", "a rank owns whole layers, or an even share", choices=("blocks", "even"))
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The run and what it writes."""
+
+    stages: tuple[str, ...] = option((), "prefixes of solves that follow each other, as warm,main")
+    device: str = option("cpu", "where networks are evaluated", choices=("cpu",))
+    torch_threads: int = option(1, "threads of torch on each rank", minimum=1)
+    check_derivatives: bool = option(False, "test gradient, Jacobian and adjoint at the starting point, then stop")
+    out_dir: str | None = option(None, "run folder", note="runs/<problem>-<time>")
+    out_interval: int = option(10, "iterations between lines of the log", minimum=1)
+    out_error_interval: int = option(10, "iterations between evaluations of the error", minimum=1)
+    out_pictures: bool = option(True, "write convergence.png and solution.png")
+    ckpt_interval: int = option(100, "iterations between checkpoints", minimum=1)
+    ckpt_restart: str | None = option(None, "checkpoint folder to continue from")
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """Read under the prefix of a stage first, then without it."""
+
+    solver: str = option("auto", "tao, or snes; auto: snes if only -snes_type is given", choices=("auto", "tao", "snes"))
+    max_time: float = option(0.0, "of solving; 0: no limit", minimum=0, unit="s")
+    gn_mat: str = option(
+        "auto",
+        "entries of the Gauss-Newton matrix that the preconditioner reads; auto: dense for lu and cholesky",
+        choices=("auto", "blocks", "dense", "none"),
+    )
+    gn_lag: int = option(0, "linearizations (Newton) or iterations between refreshes", minimum=0, note="1, quasi-Newton 10")
+    gn_shift: float = option(3e-2, "damping of that matrix, relative to the mean of its diagonal", minimum=0)
+
+
+@dataclass(frozen=True)
+class Settings(ProblemOptions, NetworkOptions, SampleOptions, PartitionOptions, RunOptions):
+    """All options that hold for the whole run."""
+
+
+TOPICS = (ProblemOptions, NetworkOptions, SampleOptions, PartitionOptions, RunOptions, StageOptions)
+
+
+def table() -> dict[str, dataclasses.Field[Any]]:
+    """Name of each option (without dash) -> its field."""
+    return {field.name: field for topic in TOPICS for field in dataclasses.fields(topic)}
+
+
+def read(kind: Callable[..., T], prefix: str = "", defaults: dict[str, Any] | None = None) -> T:
+    """A settings object from the options database: the prefixed name, then the bare one, then the default.
+
+    ``defaults`` (of a problem) come before those of the table.
+
+    Raises
+    ------
+    OptionError     a value of the wrong type, out of range, or not among the choices
+    """
+    types = get_type_hints(kind)
+    values = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        default = (defaults or {}).get(field.name, field.default)
+        values[field.name] = _read_one(field, types[field.name], prefix, default)
+    return kind(**values)
+
+
+def _read_one(field: dataclasses.Field[Any], annotation: Any, prefix: str, default: Any) -> Any:
+    options = PETSc.Options()
+    for name in dict.fromkeys((prefix + field.name, field.name)):
+        if options.hasName(name):
+            return _parse(f"-{name}", options.getAll().get(name) or "", annotation, field)
+    return default
+
+
+def _parse(name: str, text: str, annotation: Any, field: dataclasses.Field[Any]) -> Any:
+    choices, minimum = field.metadata["choices"], field.metadata["minimum"]
+    kind = next((k for k in (bool, int, float, tuple) if k.__name__ in str(annotation)), str)
+    if kind is bool:
+        if text.lower() in ("", "1", "true", "yes", "on"):
+            return True
+        if text.lower() in ("0", "false", "no", "off"):
+            return False
+        raise OptionError(f"{name} {text}: it is a switch, give true or false")
+    if not text:
+        raise OptionError(f"{name} needs a value ({field.metadata['help']})")
+    if kind is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if kind is str:
+        if choices and text not in choices:
+            raise OptionError(f"{name} {text}: choose from {', '.join(choices)}")
+        return text
+    try:
+        value = kind(text)
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise OptionError(f"{name} {text}: give {wanted} ({field.metadata['help']})") from None
+    if minimum is not None and not value >= minimum:
+        raise OptionError(f"{name} {text}: it must be at least {minimum:g}")
+    return value
+
+
+def describe(topic: type) -> list[tuple[str, str, str]]:
+    """(name, default, help) of each option of a topic, as ``-help`` and the reference page print them."""
+    rows = []
+    for field in dataclasses.fields(topic):
+        default = field.metadata["note"] or str(field.default).lower() if field.default is not None else field.metadata["note"]
+        if isinstance(field.default, tuple):
+            default = field.metadata["note"] or "one stage without a prefix"
+        text = field.metadata["help"]
+        if field.metadata["choices"]:
+            text += f" (one of {', '.join(field.metadata['choices'])})"
+        if field.metadata["unit"]:
+            text += f" [{field.metadata['unit']}]"
+        rows.append((field.name, default, text))
+    return rows
+
+
+def help_text() -> str:
+    """Our part of ``-help``, in PETSc's layout."""
+    lines = []
+    for topic in TOPICS:
+        lines += ["-" * 40, f"pescitrain: {topic.__doc__}"]
+        lines += [f"  -{name}: <now {default}> {text}" for name, default, text in describe(topic)]
+    return "\n".join(lines)
+
+
+def reference_page() -> str:
+    """docs/options.md."""
+    lines = [
+        "# Options of pescitrain",
+        "",
+        "Generated from the table in `pescitrain/run/options.py` by `python -m pescitrain.run.options`; PETSc's own options",
+        "(`-tao_*`, `-snes_*`, `-ksp_*`, `-pc_*`, …) keep their names and meaning.",
+    ]
+    for topic in TOPICS:
+        lines += ["", f"## {topic.__doc__}", "", "| option | default | what it is |", "|---|---|---|"]
+        lines += [f"| `-{name}` | {default} | {text} |" for name, default, text in describe(topic)]
+    lines += ["", "A problem's own parameters are options too: `nu` of `burgers` is `-problem_nu`.", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(reference_page(), end="")

@@ -1,0 +1,208 @@
+"""One run of the command: options -> problem -> solver -> run folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import torch
+from petsc4py import PETSc
+
+from pescitrain.algebra.options import get_string, set_default
+from pescitrain.errors import OptionError, PescitrainError
+from pescitrain.problem import Problem
+from pescitrain.run import checkpoint, report
+from pescitrain.run.build import Setup, build
+from pescitrain.run.checkpoint import State
+from pescitrain.run.checks import check_derivatives
+from pescitrain.run.database import check_names, fill_stages, find_bare_words, unused
+from pescitrain.run.history import Clock, History, say
+from pescitrain.run.loading import create_problem, parameters_of, problem_class
+from pescitrain.run.options import ProblemOptions, RunOptions, Settings, StageOptions, help_text, read
+from pescitrain.run.sentences import cost_and_quality, decline_per_hundred, why_it_stopped
+from pescitrain.run.stages import StageResult, Training, create_solver
+from pescitrain.solvers.names import check_type
+
+SUCCESS, FAILURE = 0, 1
+
+
+def run(arguments: Sequence[str], start: float) -> int:
+    """Do what the options database says; returns the exit code. Collective.
+
+    ``start``: when the program started (`time.perf_counter`), for ``setup_s``.
+
+    Raises
+    ------
+    PescitrainError     on all ranks; what was computed until then is in the run folder
+    """
+    find_bare_words(arguments)
+    database = PETSc.Options()
+    if not database.hasName("options_left"):
+        set_default("options_left", False)  # unused options are told below, with the nearest name
+    stages = read(RunOptions).stages
+    kind = problem_class(read(ProblemOptions).problem)
+    check_names(stages, parameters_of(kind))
+    user = dict(database.getAll())
+    for key, value in kind.defaults.items():
+        if key not in Settings.__dataclass_fields__:
+            set_default(key, value)
+    settings = read(Settings, defaults=kind.defaults)
+    prefixes = [f"{stage}_" for stage in stages] or [""]
+    for prefix in prefixes:
+        read(StageOptions, prefix)
+        _check_types(prefix)
+    copies = fill_stages(stages)
+    torch.set_num_threads(settings.torch_threads)
+    problem = create_problem(kind)
+    if database.hasName("help"):
+        return _help(problem, settings, prefixes)
+    with PETSc.Log.Stage("Set-up"):
+        setup = build(problem, settings, PETSc.COMM_WORLD)
+    if settings.check_derivatives:
+        return _check(setup, settings)
+    return _train(setup, settings, user, copies, start)
+
+
+def _check_types(prefix: str) -> None:
+    """Refuse names of PETSc types that do not exist, before any work."""
+    for solver in ("tao", "snes"):
+        name = get_string(f"{prefix}{solver}_type", get_string(f"{solver}_type"))
+        if name is not None and name != "python":
+            check_type("tao" if solver == "tao" else "snes", name, f"-{prefix}{solver}_type")
+    known = {"pc_type": PETSc.PC.Type, "sub_pc_type": PETSc.PC.Type, "ksp_type": PETSc.KSP.Type}
+    for option, types in known.items():
+        names = sorted(value for key, value in vars(types).items() if key.isupper())
+        name = get_string(prefix + option, get_string(option))
+        if name is not None and name not in names:
+            near = get_close_matches(name, names, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else f" (there are {', '.join(names)})"
+            raise OptionError(f"-{prefix}{option} {name}: PETSc has no such type{hint}")
+
+
+def _help(problem: Problem, settings: Settings, prefixes: Sequence[str]) -> int:
+    """Our table, then PETSc's help for the objects which this run would build."""
+    say(help_text())
+    setup = build(problem, settings, PETSc.COMM_WORLD)
+    layout = setup.system.layout
+    for prefix in prefixes:
+        solver = create_solver(setup, prefix, read(StageOptions, prefix), lambda _: False)
+        solver.run(layout.vec_from(layout.parameters.values.numpy()), 0, 0, {})
+        solver.destroy()
+    return SUCCESS
+
+
+def _check(setup: Setup, settings: Settings) -> int:
+    checks = check_derivatives(setup.evaluator, setup.evaluator.parameters.values.numpy(), settings.seed)
+    say(f"derivatives of problem {settings.problem} at the starting point:")
+    for check in checks:
+        say(str(check))
+    return SUCCESS if all(check.passed for check in checks) else FAILURE
+
+
+def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[str, list[str]], start: float) -> int:
+    layout, comm = setup.system.layout, setup.evaluator.comm
+    state = State(layout.parameters.values.numpy().copy())
+    if settings.ckpt_restart is not None:
+        mark = checkpoint.fingerprint(layout, setup.evaluator.samples)
+        state = checkpoint.load(Path(settings.ckpt_restart), layout, mark)
+        setup.evaluator.counters.restore(state.counters)
+    folder = _run_folder(settings, setup)
+    clock = Clock(state.wall_s)
+    history = History(folder, setup, clock, settings.out_error_interval, settings.out_interval, state.history)
+    setup_s = time.perf_counter() - start
+    say(
+        f"{settings.problem}: {layout.size} parameters in {len(setup.system.blocks)} blocks, "
+        f"{setup.evaluator.residual_count} residuals, {comm.size} rank{'s' if comm.size > 1 else ''}; results in {folder}"
+    )
+    if comm.rank == 0:
+        report.write_options(folder, user, settings)
+    training = Training(setup, settings.stages, state, history, clock, settings.ckpt_interval, folder / "checkpoint")
+    failure: PescitrainError | None = None
+    results: list[StageResult] = []
+    try:
+        results = training.run()
+    except PescitrainError as error:
+        failure = error
+    theta = training.state.theta if failure is None else training.last_good
+    summary = _write(setup, settings, folder, history, results, theta, failure, clock.elapsed, setup_s)
+    if failure is not None:
+        raise failure
+    for sentence in unused(list(user), copies):
+        say(f"note: {sentence}")
+    return _last_words(results, history, summary, settings)
+
+
+def _write(
+    setup: Setup,
+    settings: Settings,
+    folder: Path,
+    history: History,
+    results: list[StageResult],
+    theta: np.ndarray,
+    failure: PescitrainError | None,
+    wall_s: float,
+    setup_s: float,
+) -> dict:
+    """The run folder for these parameters. Collective."""
+    comm = setup.evaluator.comm
+    setup.evaluator.parameters.values.numpy()[:] = theta
+    history.close()
+    errors = setup.metric.evaluate() if setup.metric is not None else None
+    summary = report.write_summary(
+        folder, setup, settings, results, errors, history, wall_s, setup_s, str(failure) if failure else ""
+    )
+    notices, trouble = [], ""
+    if comm.rank == 0:
+        try:
+            notices = report.write_results(folder, setup, settings, history)
+        except OSError as error:
+            trouble = f"the results cannot be written to {folder}: {error}"
+    notices, trouble = comm.bcast((notices, trouble))
+    if trouble:
+        raise OptionError(trouble)
+    for sentence in notices:
+        say(f"note: {sentence}")
+    return summary
+
+
+def _last_words(results: list[StageResult], history: History, summary: dict, settings: Settings) -> int:
+    """The sentence that closes a run, and its exit code."""
+    last = results[-1]
+    method = last.solver.split(":")[0]
+    if last.outcome.budget and last.outcome.iterations == 0 and settings.ckpt_restart:
+        say(f"The checkpoint had used its {last.max_iterations} iterations: raise -{method}_max_it to go on.")
+        return SUCCESS
+    first_half = why_it_stopped(
+        last.outcome, last.stopped_by_time, last.max_iterations, method, decline_per_hundred(history.rows)
+    )
+    objective = float("nan") if summary["objective"] is None else summary["objective"]
+    second_half = cost_and_quality(
+        summary["iterations"], summary["closures"], summary["wall_s"], objective, summary["rel_l2"]
+    )
+    say(f"{first_half}. {second_half}")
+    return FAILURE if last.outcome.diverged and not last.stopped_by_time else SUCCESS
+
+
+def _run_folder(settings: Settings, setup: Setup) -> Path:
+    """Make the run folder on rank 0; the same name on all ranks. Collective.
+
+    Raises
+    ------
+    OptionError     it cannot be made
+    """
+    name, problem = "", ""
+    comm = setup.evaluator.comm
+    if comm.rank == 0:
+        stem = Path(settings.problem.partition(":")[0]).stem
+        name = settings.out_dir or f"runs/{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+        try:
+            Path(name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"-out_dir {name} cannot be made: {error.strerror}"
+    name, problem = comm.bcast((name, problem))
+    if problem:
+        raise OptionError(problem)
+    return Path(name)

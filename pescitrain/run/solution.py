@@ -1,0 +1,115 @@
+"""The solution on the mesh or on a grid: prediction, reference, error, residual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import meshio
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pescitrain.evaluation.residuals import Residuals
+from pescitrain.evaluation.samples import samples_at
+from pescitrain.geometry import Box, Mesh
+from pescitrain.networks.tape import Tape
+from pescitrain.run.build import Setup, evaluation_grid
+
+Array = NDArray[np.float64]
+GRID_CELLS = {1: "line", 2: "quad", 3: "hexahedron"}
+
+
+@dataclass
+class Solution:
+    """Fields at nodes, the residual in cells (NaN where the equation has no value)."""
+
+    nodes: Array
+    cells: dict[str, NDArray[np.integer]]
+    fields: dict[str, Array]
+    reference: dict[str, Array] = field(default_factory=dict)
+    residual: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def error(self) -> dict[str, Array]:
+        """Prediction minus reference."""
+        return {name: self.fields[name] - values for name, values in self.reference.items()}
+
+
+def compute_solution(setup: Setup) -> Solution:
+    """Evaluate the surrogate as it is. Not collective: every rank would compute the same, so one rank does it."""
+    if isinstance(setup.domain, Mesh):
+        nodes, cells = setup.domain.nodes, dict(setup.domain.cells)
+    else:
+        nodes, cells = _grid(setup, setup.domain)
+    names = setup.surrogate.outputs
+    with torch.no_grad():
+        values = setup.surrogate(torch.from_numpy(np.ascontiguousarray(nodes))).numpy()
+    solution = Solution(nodes, cells, {name: values[:, k] for k, name in enumerate(names)})
+    if setup.metric is not None and len(setup.metric.x) == len(nodes) and np.array_equal(setup.metric.x, nodes):
+        solution.reference = {name: setup.metric.reference[:, k] for k, name in enumerate(names)}
+    solution.residual = _residuals(setup, nodes, cells)
+    return solution
+
+
+def _grid(setup: Setup, box: Box) -> tuple[Array, dict[str, NDArray[np.integer]]]:
+    """The grid of the error metric; beyond three dimensions the plane of the first two coordinates through the centre."""
+    shape = evaluation_grid(setup.problem, box)
+    if box.dimension > 3:
+        shape = (65, 65)
+        plane = Box(box.coordinates[:2], box.lower[:2], box.upper[:2]).grid(shape)
+        nodes = np.tile(0.5 * np.add(box.lower, box.upper), (len(plane), 1))
+        nodes[:, :2] = plane
+    else:
+        nodes = box.grid(shape)
+    number = np.arange(np.prod(shape)).reshape(shape)
+    if len(shape) == 1:
+        corners = [number[:-1], number[1:]]
+    elif len(shape) == 2:
+        corners = [number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]]
+    else:
+        low, high = number[:, :, :-1], number[:, :, 1:]
+        around = [(slice(None, -1), slice(None, -1)), (slice(1, None), slice(None, -1))]
+        around += [(slice(1, None), slice(1, None)), (slice(None, -1), slice(1, None))]
+        corners = [part[index] for part in (low, high) for index in around]
+    return nodes, {GRID_CELLS[len(shape)]: np.stack([c.ravel() for c in corners], axis=1)}
+
+
+def _residuals(setup: Setup, nodes: Array, cells: dict[str, NDArray[np.integer]]) -> dict[str, Array]:
+    """The unscaled residual of each interior term at the centre of each cell where it holds."""
+    centres = np.concatenate([nodes[connectivity].mean(1) for connectivity in cells.values()])
+    result = {}
+    evaluator = setup.evaluator
+    residuals = Residuals(setup.problem, setup.surrogate, evaluator.parameters.unknowns)
+    for samples in evaluator.samples:
+        term = samples.term
+        if term.place != "interior":
+            continue
+        inside = np.ones(len(centres), dtype=bool)
+        if isinstance(setup.domain, Mesh) and term.on != "interior":
+            inside[:] = False
+            places = (term.on,) if isinstance(term.on, str) else term.on
+            for place in places:
+                inside[setup.domain.region_cells(place)] = True
+        values = np.full((len(centres), samples.rows), np.nan)
+        at_centres = samples_at(samples, setup.surrogate, centres[inside])
+        with torch.no_grad():
+            rows = [residuals.rows(at_centres, chunk, Tape()).numpy() for chunk in at_centres.chunks]
+        values[inside] = np.concatenate(rows)
+        for k in range(samples.rows):
+            name = term.label if samples.rows == 1 else f"{term.label}_{k}"
+            result[name] = values[:, k]
+    return result
+
+
+def write_vtu(solution: Solution, path: Path) -> None:
+    """``solution.vtu``: point data of every output, ``<output>_reference``, ``<output>_error``; cell data of residuals."""
+    nodes = solution.nodes
+    padded = np.zeros((len(nodes), 3))
+    padded[:, : min(3, nodes.shape[1])] = nodes[:, :3]
+    point_data = dict(solution.fields)
+    point_data |= {f"{name}_reference": values for name, values in solution.reference.items()}
+    point_data |= {f"{name}_error": values for name, values in solution.error.items()}
+    sizes = np.cumsum([len(connectivity) for connectivity in solution.cells.values()])[:-1]
+    cell_data = {name: np.split(values, sizes) for name, values in solution.residual.items()}
+    meshio.Mesh(padded, list(solution.cells.items()), point_data=point_data, cell_data=cell_data).write(path)

@@ -1,0 +1,67 @@
+"""What a solver says when it stops, and what it is given to report to while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Why a solve ended.
+
+    Attributes
+    ----------
+    reason : str        PETSc's name of the reason, CONVERGED_… or DIVERGED_…
+    iterations : int    iterations of this solve
+    budget : bool       it stopped at the number of iterations it was given, nothing else
+    """
+
+    reason: str
+    iterations: int
+    budget: bool
+
+    @property
+    def diverged(self) -> bool:
+        """Stopped by trouble, not by a test or a budget."""
+        return self.reason.startswith("DIVERGED") and not self.budget
+
+
+NOTHING_LEFT = Outcome("DIVERGED_MAXITS", 0, budget=True)
+"""Of a solve that was asked for no iterations."""
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """One accepted iterate, as the monitor sees it."""
+
+    iteration: int
+    theta: Array
+    objective: float
+    gradient_norm: float
+
+
+Monitor = Callable[[Iterate], bool]
+"""Called collectively with each iterate; True asks the solver to stop politely."""
+
+
+@dataclass(frozen=True)
+class GaussNewtonSettings:
+    """How the preconditioner is made: the ``-gn_*`` options of a stage.
+
+    lag None means the default of the method: each linearization for Newton types, every 10 iterations for
+    quasi-Newton ones.
+    """
+
+    matrix: str | None = None
+    lag: int | None = None
+    shift: float = 3e-2
+
+
+Memory = dict[str, list[Array]]
+"""What a method remembers between iterations, as lists of vectors (n,) in the order of θ; {} where nothing is."""

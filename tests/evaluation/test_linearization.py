@@ -1,0 +1,138 @@
+"""J, its products, and the Gauss–Newton matrix, by two paths and against dense differentiation."""
+
+import numpy as np
+import pytest
+import torch
+from toys import CASES, jacobian_by_torch, opaque, random_vector, start
+
+from pescitrain.evaluation.jacobian import FactoredJacobian, FunctionalJacobian
+
+PATHS = {"factors": lambda make: make, "functions": opaque}
+TOLERANCE = 1e-11  # relative to the largest entry: two orders of summation, terms up to 1e3 times the result
+
+
+def close(one, other, tolerance=TOLERANCE):
+    np.testing.assert_allclose(one, other, rtol=0.0, atol=tolerance * np.abs(other).max())
+
+
+@pytest.fixture(params=[(name, path) for name in CASES for path in PATHS], ids=lambda p: f"{p[0]} by {p[1]}")
+def linearized(request):
+    """(evaluator, θ, its linearization, the dense J by `torch.func`)."""
+    name, path = request.param
+    # `torch.func` costs a fixed time for each chunk.
+    evaluator = CASES[name].build(wrap=PATHS[path], chunk_size=4 if path == "factors" else 100)
+    theta = start(evaluator)
+    kind = FactoredJacobian if path == "factors" else FunctionalJacobian
+    linearization = evaluator.linearize(theta)
+    assert all(isinstance(chunk, kind) for chunk in linearization.chunks)
+    return evaluator, theta, linearization, jacobian_by_torch(evaluator, theta)
+
+
+def test_products_and_entries_are_those_of_the_dense_jacobian(linearized):
+    evaluator, theta, linearization, jacobian = linearized
+    v, w = random_vector(len(theta), 1), random_vector(len(jacobian), 2)
+    assert linearization.rows == len(jacobian) == evaluator.residual_count
+    close(linearization.residual, evaluator.residual(theta))
+    close(linearization.dense(), jacobian)
+    close(linearization.times(v), jacobian @ v)
+    close(linearization.transpose_times(w), jacobian.T @ w)
+    close(linearization.gauss_newton_times(v), jacobian.T @ (jacobian @ v))
+    close(linearization.gauss_newton_diagonal(), (jacobian**2).sum(0))
+    close(linearization.transpose_times(linearization.residual), evaluator.objective_gradient(theta)[1])
+
+
+def test_the_adjoint_identity_holds_to_round_off(linearized):
+    _, theta, linearization, jacobian = linearized
+    v, w = random_vector(len(theta), 3), random_vector(len(jacobian), 4)
+    jv, jtw = linearization.times(v), linearization.transpose_times(w)
+    assert abs(jv @ w - v @ jtw) <= 1e-13 * np.linalg.norm(jv) * np.linalg.norm(w)
+
+
+def test_the_taylor_remainder_of_the_residual_falls_with_the_square_of_the_step(linearized):
+    evaluator, theta, linearization, _ = linearized
+    v = random_vector(len(theta), 5)
+    jv = linearization.times(v)
+    steps = 1e-3 * 0.5 ** np.arange(3)
+    remainders = [
+        np.linalg.norm(evaluator.residual(theta + h * v) - linearization.residual - h * jv) for h in steps
+    ]
+    slopes = np.diff(np.log(remainders)) / np.diff(np.log(steps))
+    np.testing.assert_allclose(slopes, 2.0, rtol=0.0, atol=0.05)
+
+
+def test_blocks_are_those_of_the_dense_gauss_newton_matrix(linearized):
+    _, theta, linearization, jacobian = linearized
+    n = len(theta)
+    gauss_newton = jacobian.T @ jacobian
+    sets = [
+        np.arange(n),  # everything
+        np.arange(0, n // 2),  # cuts a parameter tensor
+        np.arange(n - 1, n),
+        np.arange(1, n, 3),  # not contiguous
+        np.array([0, n - 1], dtype=np.int32),
+    ]
+    blocks = linearization.gauss_newton_blocks(sets, [0] * len(sets))
+    for indices, block in zip(sets, blocks, strict=True):
+        assert block is not None
+        assert block.shape == (len(indices), len(indices))
+        np.testing.assert_allclose(
+            block, gauss_newton[np.ix_(indices, indices)], rtol=0.0, atol=TOLERANCE * np.abs(gauss_newton).max()
+        )
+        assert np.abs(block - block.T).max() <= 1e-13 * np.abs(block).max()
+
+
+def test_a_linearization_stays_at_its_point_when_the_evaluator_moves(linearized):
+    evaluator, theta, linearization, jacobian = linearized
+    evaluator.objective_gradient(theta + 1.0)
+    v, w = random_vector(len(theta), 1), random_vector(len(jacobian), 2)
+    close(linearization.dense(), jacobian)
+    close(linearization.times(v), jacobian @ v)
+    close(linearization.transpose_times(w), jacobian.T @ w)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_two_paths_agree(name):
+    """A module without Taylor mode takes the same problem through `torch.func` instead of factors."""
+    plain, hidden = CASES[name].build(), CASES[name].build(wrap=opaque)
+    order = {e.name.replace(".inner.", "."): e for e in hidden.parameters.entries}
+    theta, moved = start(plain), np.zeros(plain.parameters.size)
+    columns = np.zeros(plain.parameters.size, dtype=int)
+    for entry in plain.parameters.entries:
+        other = order[entry.name]
+        moved[other.start : other.stop] = theta[entry.start : entry.stop]
+        columns[entry.start : entry.stop] = np.arange(other.start, other.stop)
+    one, two = plain.linearize(theta), hidden.linearize(moved)
+    close(two.residual, one.residual, 1e-10)
+    close(two.dense()[:, columns], one.dense(), 1e-10)
+
+
+@pytest.mark.parametrize("name", ["two rows", "wave, periodic term", "inverse", "mixed outputs"])
+@pytest.mark.parametrize(("chunk_size", "path"), [(1, "factors"), (5, "factors"), (1000, "factors"), (5, "functions")])
+def test_the_size_of_the_chunks_does_not_matter(name, chunk_size, path):
+    wrap = PATHS[path]
+    reference = CASES[name].build(wrap=wrap, chunk_size=100)
+    evaluator = CASES[name].build(wrap=wrap, chunk_size=chunk_size)
+    theta = start(reference)
+    one, other = reference.linearize(theta), evaluator.linearize(theta)
+    close(other.dense(), one.dense())
+    close(other.gauss_newton_diagonal(), one.gauss_newton_diagonal())
+
+
+def test_products_take_read_only_and_strided_vectors():
+    evaluator = CASES["poisson"].build()
+    theta = start(evaluator)
+    linearization = evaluator.linearize(theta)
+    v = random_vector(2 * len(theta))[::2]
+    assert np.array_equal(linearization.times(v), linearization.times(v.copy()))
+    w = random_vector(2 * linearization.rows)[::2]
+    assert np.array_equal(linearization.transpose_times(w), linearization.transpose_times(w.copy()))
+
+
+def test_products_build_no_graph():
+    evaluator = CASES["wave, periodic term"].build()
+    linearization = evaluator.linearize(start(evaluator))
+    for chunk in linearization.chunks:
+        assert isinstance(chunk, FactoredJacobian)
+        assert not chunk.dense(evaluator.parameters.entries).requires_grad
+    assert all(p.grad is not None and not p.grad.any() for p in evaluator.surrogate.parameters())
+    assert torch.is_grad_enabled()
