@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -47,7 +48,7 @@ def decompose(layers: list[Layer], kind: PartitionType, count: int | None, overl
     else:
         cuts = _balanced_cuts([layer.size for layer in layers], count)
     blocks = []
-    for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+    for first, last in pairwise(cuts):
         names = layers[first].name if last == first + 1 else f"{layers[first].name}-{layers[last - 1].name}"
         outer = layers[max(0, first - overlap)].start, layers[min(total, last + overlap) - 1].stop
         owned = np.arange(layers[first].start, layers[last - 1].stop, dtype=np.int32)

@@ -27,7 +27,7 @@ class JacobianOperator:
         """out = J v. Collective."""
         out.setArray(self.linearization.times(self.layout.gather(v)))
 
-    def multTranspose(self, _: PETSc.Mat, w: PETSc.Vec, out: PETSc.Vec) -> None:  # noqa: N802 - petsc4py's protocol
+    def multTranspose(self, _: PETSc.Mat, w: PETSc.Vec, out: PETSc.Vec) -> None:
         """out = Jᵀ w. Collective."""
         self.layout.set(out, self.linearization.transpose_times(w.array_r.copy()))  # torch wants writable memory
 
@@ -69,11 +69,11 @@ class GaussNewtonOperator:
         self.layout.set(out, self.linearization.gauss_newton_times(direction))
         out.axpy(self.damping + self._shift, v)
 
-    def multTranspose(self, mat: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:  # noqa: N802
+    def multTranspose(self, mat: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:
         """The operator is symmetric."""
         self.mult(mat, v, out)
 
-    def getDiagonal(self, _: PETSc.Mat, out: PETSc.Vec) -> None:  # noqa: N802
+    def getDiagonal(self, _: PETSc.Mat, out: PETSc.Vec) -> None:
         """diag(JᵀJ) + λ. Collective."""
         self.layout.set(out, self.linearization.gauss_newton_diagonal())
         out.shift(self.damping + self._shift)
@@ -116,6 +116,7 @@ class AssembledGaussNewton:
             self.mat = PETSc.Mat().createAIJ(sizes, nnz=self._row_lengths(), comm=layout.comm)
             self.mat.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, True)
             self.mat.setOption(PETSc.Mat.Option.IGNORE_ZERO_ENTRIES, False)
+        self.mean_diagonal = 1.0
         self.owners = [layout.owner(int(indices[0])) for indices in self.blocks]
         self.mat.setUp()
 
@@ -139,9 +140,9 @@ class AssembledGaussNewton:
                 self.mat.setValues(indices, indices, block, addv=PETSc.InsertMode.INSERT)
         self.mat.assemble()
         diagonal = self.mat.getDiagonal()
-        shift = self.damping * max(diagonal.sum() / self.layout.size, np.finfo(float).tiny)
+        self.mean_diagonal = max(diagonal.sum() / self.layout.size, float(np.finfo(float).tiny))
         diagonal.destroy()
-        self.mat.shift(shift)
+        self.mat.shift(self.damping * self.mean_diagonal)
         self.mat.setOption(PETSc.Mat.Option.SPD, True)  # here, because new entries make PETSc forget it
 
     def destroy(self) -> None:

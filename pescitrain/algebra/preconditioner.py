@@ -47,6 +47,7 @@ class Preconditioner:
     def _create_pc(self) -> PETSc.PC:
         prefix = self.prefix
         defaults: dict[str, object] = {
+            "pc_type": self.pc_type,
             "pc_asm_type": "basic",
             "pc_asm_dm_subdomains": True,  # PETSc drops them if -pc_asm_overlap is given
             "pc_fieldsplit_type": "additive",
@@ -83,7 +84,7 @@ class Preconditioner:
         Additive Schwarz counts what its blocks share once for each block, so that P⁻¹ overshoots; this is the
         preconditioned form of the usual scaling of L-BFGS (Nocedal & Wright, eq. (7.20)). Collective.
         """
-        curvature = step.dot(change)
+        curvature = float(step.dot(change).real)
         if curvature <= 0.0:
             return
         self.scale = 1.0
@@ -114,8 +115,8 @@ class Preconditioner:
         if asymmetry > 1e-6 * scale or not positive:
             what = "not symmetric" if asymmetry > 1e-6 * scale else "not positive definite"
             raise OptionError(
-                f"-{self.prefix}pc_type {self.pc_type} is {what} with these options, and {method} needs a symmetric positive "
-                "definite preconditioner: choose -pc_asm_type basic, -pc_fieldsplit_type additive or "
+                f"-{self.prefix}pc_type {self.pc_type} is {what} with these options, and {method} needs a symmetric "
+                "positive definite preconditioner: choose -pc_asm_type basic, -pc_fieldsplit_type additive or "
                 "symmetric_multiplicative, a symmetric smoother, or raise -gn_shift"
             )
         self._checked = True
@@ -123,6 +124,7 @@ class Preconditioner:
     def attach(self, ksp: PETSc.KSP, operator: PETSc.Mat) -> None:
         """Make this the preconditioner of a KSP."""
         pc = PETSc.PC().create(self.layout.comm)
+        pc.setOptionsPrefix(f"{ksp.getOptionsPrefix() or ''}shared_")  # some methods read the options of their PC again
         pc.setOperators(operator, self.matrix.mat)
         pc.setType(PETSc.PC.Type.PYTHON)
         pc.setPythonContext(SharedPC(self))
@@ -145,10 +147,11 @@ class SharedPC:
         """y = M x. Collective."""
         self.inner.apply(x, y)
 
-    def applyTranspose(self, _: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:  # noqa: N802 - petsc4py's protocol
+    def applyTranspose(self, _: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = Mᵀ x. Collective."""
         self.inner.pc.setUp()
         self.inner.pc.applyTranspose(x, y)
+        y.scale(self.inner.scale)
 
     def view(self, _: PETSc.PC, viewer: PETSc.Viewer) -> None:
         """The inner PC."""

@@ -52,11 +52,24 @@ class System:
         """∇φ into g. Collective."""
         self.objective_gradient(x, g)
 
-    def linearize(self, x: PETSc.Vec, preconditioner: Preconditioner | None) -> None:
-        """Move the Gauss–Newton operator to x and, if one is given, refresh the preconditioner there. Collective."""
-        self.gauss_newton.move_to(self.layout.gather(x))
-        if preconditioner is not None:
-            preconditioner.refresh(self.gauss_newton.linearization)
+    def linearize(
+        self, x: PETSc.Vec, preconditioner: Preconditioner | None, refresh: bool = True, damping: float = 0.0
+    ) -> None:
+        """Move the Gauss–Newton operator to x and refresh the preconditioner there, if there is one. Collective.
+
+        ``damping``: λ of the operator JᵀJ + λI, relative to the mean of the diagonal of JᵀJ.
+        """
+        context = self.gauss_newton
+        context.move_to(self.layout.gather(x))
+        if preconditioner is not None and refresh:
+            preconditioner.refresh(context.linearization)
+        context.damping = 0.0
+        if damping > 0.0:
+            known = preconditioner is not None
+            mean = (
+                preconditioner.matrix.mean_diagonal if known else context.linearization.gauss_newton_diagonal().mean()
+            )
+            context.damping = damping * float(mean)
         self.operator.assemble()
 
     def bound_vecs(self) -> tuple[PETSc.Vec, PETSc.Vec] | None:

@@ -30,7 +30,7 @@ class Adam:
         """Adam takes its step as it is."""
         tao.getLineSearch().setType("unit")
 
-    def setFromOptions(self, tao: PETSc.TAO) -> None:  # noqa: N802 - petsc4py's protocol
+    def setFromOptions(self, tao: PETSc.TAO) -> None:
         """Read ``-tao_adam_*``."""
         options = PETSc.Options(tao)
         self.learning_rate = options.getReal("tao_adam_lr", self.learning_rate)

@@ -61,6 +61,18 @@ class GaussNewtonSettings:
     matrix: str | None = None
     lag: int | None = None
     shift: float = 3e-2
+    damping: float | None = None
+
+    @property
+    def damping_of_line_search(self) -> float:
+        """Relative damping of the operator in Newton methods that have no trust region: the shift unless given."""
+        return self.shift if self.damping is None else self.damping
+
+
+def reason_name(reasons: type, code: int) -> str:
+    """PETSc's name of a converged reason of TAO or SNES."""
+    names = {value: name for name, value in vars(reasons).items() if isinstance(value, int)}
+    return names.get(code, str(code))
 
 
 Memory = dict[str, list[Array]]

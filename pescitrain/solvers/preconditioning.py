@@ -10,7 +10,19 @@ from pescitrain.algebra.options import get_string
 from pescitrain.errors import OptionError
 from pescitrain.solvers.outcome import GaussNewtonSettings
 
-SUPPORTED = ("none", "jacobi", "bjacobi", "asm", "gasm", "fieldsplit", "lu", "cholesky", "redundant", "sor", "composite")
+SUPPORTED = (
+    "none",
+    "jacobi",
+    "bjacobi",
+    "asm",
+    "gasm",
+    "fieldsplit",
+    "lu",
+    "cholesky",
+    "redundant",
+    "sor",
+    "composite",
+)
 
 
 def create_preconditioner(

@@ -9,7 +9,7 @@ from pescitrain.algebra import System
 from pescitrain.algebra.options import get_string, set_default
 from pescitrain.errors import OptionError
 from pescitrain.solvers.names import SNES_LINEAR, check_type
-from pescitrain.solvers.outcome import NOTHING_LEFT, GaussNewtonSettings, Iterate, Memory, Monitor, Outcome
+from pescitrain.solvers.outcome import NOTHING_LEFT, GaussNewtonSettings, Iterate, Memory, Monitor, Outcome, reason_name
 from pescitrain.solvers.preconditioning import create_preconditioner
 
 
@@ -36,6 +36,7 @@ class SnesSolver:
         self.max_iterations = 0
         self._norm_at_start: float | None = None
         self._stop = False
+        self._linearizations = 0
 
     @property
     def pc_label(self) -> str:
@@ -61,28 +62,48 @@ class SnesSolver:
         snes.setObjective(lambda _, x: system.objective(x))
         matrix = system.operator if self.preconditioner is None else self.preconditioner.matrix.mat
         snes.setJacobian(self._jacobian, system.operator, matrix)
-        if self.type in SNES_LINEAR:
-            self._krylov_defaults("")
-        elif self.preconditioner is not None:
-            if self.type == "qn":
-                set_default(f"{prefix}snes_npc_side", "right")
-            if self.type == "ngmres":
-                set_default(f"{prefix}snes_ngmres_select_type", "linesearch")
-            set_default(f"{prefix}npc_snes_type", "newtonls")
-            set_default(f"{prefix}npc_snes_max_it", 1)
-            set_default(f"{prefix}npc_ksp_type", "cg")
-            set_default(f"{prefix}npc_ksp_max_it", 10)
-            set_default(f"{prefix}npc_ksp_convergence_test", "skip")
+        for key, value in self._defaults().items():
+            set_default(f"{prefix}{key}", value)
         return snes
 
-    def _krylov_defaults(self, slot: str) -> None:
-        set_default(f"{self.prefix}{slot}ksp_type", "cg")
-        set_default(f"{self.prefix}{slot}ksp_max_it", 100)
-        set_default(f"{self.prefix}{slot}snes_max_linear_solve_fail", 1000000)
+    def _defaults(self) -> dict[str, object]:
+        """What makes each type a descent method for φ, where the user says nothing.
+
+        PETSc's own defaults solve F = 0 and may climb. On networks qn and nrichardson diverge without backtracking,
+        ngmres and anderson without a nonlinear preconditioner that descends, and ncg without steps that go to the first
+        stationary point of φ along the direction: a secant search which starts from short steps.
+        """
+        if self.type in SNES_LINEAR:
+            return {"ksp_type": "cg", "ksp_max_it": 100, "snes_max_linear_solve_fail": 1000000}
+        defaults: dict[str, object] = {}
+        if self.type in ("qn", "nrichardson") or (self.type == "ncg" and self.preconditioner is not None):
+            defaults["snes_linesearch_type"] = "bt"
+        if self.preconditioner is not None:
+            defaults |= {
+                "npc_snes_type": "newtonls",
+                "npc_snes_max_it": 1,
+                "npc_ksp_type": "cg",
+                "npc_ksp_max_it": 10,
+                "npc_ksp_convergence_test": "skip",
+            }
+            if self.type == "qn":
+                defaults["snes_npc_side"] = "right"
+            if self.type == "ngmres":
+                defaults["snes_ngmres_select_type"] = "linesearch"
+        elif self.type == "ncg" and get_string(f"{self.prefix}snes_linesearch_type") is None:
+            defaults |= {
+                "snes_linesearch_type": "cp",
+                "snes_linesearch_max_it": 10,
+                "snes_linesearch_damping": 0.01,
+            }
+        elif self.type in ("ngmres", "anderson"):
+            defaults |= {"npc_snes_type": "nrichardson", "npc_snes_max_it": 1, "npc_snes_linesearch_type": "bt"}
+        return defaults
 
     def _jacobian(self, _: PETSc.SNES, x: PETSc.Vec, __: PETSc.Mat, ___: PETSc.Mat) -> None:
         refresh = self._linearizations % self.lag == 0
-        self.system.linearize(x, self.preconditioner if refresh else None)
+        damping = 0.0 if self.type == "newtontr" else self.settings.damping_of_line_search
+        self.system.linearize(x, self.preconditioner, refresh, damping)
         self._linearizations += 1
 
     def _solve(
@@ -116,10 +137,9 @@ class SnesSolver:
         snes.setConvergenceTest(self._converged)
         snes.solve(None, theta)
         reasons = PETSc.SNES.ConvergedReason
-        names = {v: k for k, v in vars(reasons).items() if isinstance(v, int)}
         code = snes.getConvergedReason()
         budget = code in (reasons.DIVERGED_MAX_IT, reasons.CONVERGED_ITS) and not self._stop
-        outcome = Outcome(names.get(code, str(code)), snes.getIterationNumber(), budget)
+        outcome = Outcome(reason_name(reasons, code), snes.getIterationNumber(), budget)
         return outcome, {"norm_at_start": [np.array([self._norm_at_start or 0.0])]}
 
     def _watch(self, snes: PETSc.SNES, start: int, iteration: int, norm: float) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 from petsc4py import PETSc
 
-from pescitrain.algebra import Preconditioner, System
+from pescitrain.algebra import System
 from pescitrain.algebra.options import get_string, set_default
 from pescitrain.errors import OptionError
 from pescitrain.solvers.names import (
@@ -15,7 +17,16 @@ from pescitrain.solvers.names import (
     TAO_SLOT,
     check_type,
 )
-from pescitrain.solvers.outcome import NOTHING_LEFT, Array, GaussNewtonSettings, Iterate, Memory, Monitor, Outcome
+from pescitrain.solvers.outcome import (
+    NOTHING_LEFT,
+    Array,
+    GaussNewtonSettings,
+    Iterate,
+    Memory,
+    Monitor,
+    Outcome,
+    reason_name,
+)
 from pescitrain.solvers.preconditioning import create_preconditioner, forward_krylov_options
 from pescitrain.solvers.quasi_newton_memory import Answers, QuasiNewtonMemory
 
@@ -51,7 +62,8 @@ class TaoSolver:
         self.preconditioner = create_preconditioner(system, prefix, settings, self.type in TAO_SLOT, self.notices, name)
         self.lag = settings.lag or (1 if self.type in TAO_NEWTON else 10)
         self.max_iterations = 0
-        self._answers = Answers()
+        self._answers: Answers = deque()
+        self._reported = -1
         self._linearized_at: Array | None = None
         self._linearizations = 0
 
@@ -111,23 +123,27 @@ class TaoSolver:
         return tao
 
     def _objective(self, _: PETSc.TAO, x: PETSc.Vec) -> float:
-        return 1.0 if self._answers.gradient is not None else self.system.objective(x)
+        return self._answers[-1][0] if self._answers else self.system.objective(x)
 
     def _objective_gradient(self, _: PETSc.TAO, x: PETSc.Vec, g: PETSc.Vec) -> float:
-        if self._answers.gradient is not None:
-            self.system.layout.set(g, self._answers.gradient)
-            return 1.0
+        if self._answers:
+            self._answers.rotate(-1)
+            objective, gradient = self._answers[-1]
+            self.system.layout.set(g, gradient)
+            return objective
         return self.system.objective_gradient(x, g)
 
     def _hessian(self, _: PETSc.TAO, x: PETSc.Vec, __: PETSc.Mat, ___: PETSc.Mat) -> None:
         refresh = self._linearizations % self.lag == 0
-        self.system.linearize(x, self.preconditioner if refresh else None)
+        damping = self.settings.damping_of_line_search if self.type == "nls" else 0.0
+        self.system.linearize(x, self.preconditioner, refresh, damping)
         self._linearizations += 1
 
     def _solve(
         self, tao: PETSc.TAO, theta: PETSc.Vec, start: int, segment: int, memory: Memory
     ) -> tuple[Outcome, Memory]:
         self._linearizations = 0
+        self._reported = -1
         remembers = self.type == "blmvm"
         if remembers:
             set_default(f"{self.prefix}tao_blmvm_recycle", True)
@@ -219,8 +235,9 @@ class TaoSolver:
             iteration, objective, gradient_norm, *_ = tao.getSolutionStatus()
             x = tao.getSolution()
             if recorder is not None:
-                recorder.record(x, tao.getGradient()[0])
-            if iteration > 0 or start == 0:
+                recorder.record(x, tao.getGradient()[0], objective)
+            if (iteration > 0 or start == 0) and start + iteration != self._reported:
+                self._reported = start + iteration  # bntr, bntl and bncg report their start again
                 theta = self.system.layout.gather(x)
                 if self.monitor(Iterate(start + iteration, theta, objective, gradient_norm)):
                     tao.setConvergedReason(PETSc.TAO.ConvergedReason.CONVERGED_USER)
@@ -233,6 +250,7 @@ class TaoSolver:
         """The preconditioner as it stood at iteration ``start``: made there, or where the memory says."""
         assert self.preconditioner is not None
         point = memory.get("linearized_at", [None])[0]
+        self.preconditioner.scale = 1.0
         if point is None or start % self.lag == 0:
             self._refresh(theta)
         elif not np.array_equal(point, self._linearized_at):
@@ -260,10 +278,9 @@ class TaoSolver:
 
     def _outcome(self, tao: PETSc.TAO, start: int, total: int) -> Outcome:
         code = tao.getConvergedReason()
-        names = {v: k for k, v in vars(PETSc.TAO.ConvergedReason).items() if isinstance(v, int)}
         iterations = tao.getIterationNumber()
         budget = code == PETSc.TAO.ConvergedReason.DIVERGED_MAXITS
-        return Outcome(names.get(code, str(code)), iterations, budget)
+        return Outcome(reason_name(PETSc.TAO.ConvergedReason, code), iterations, budget)
 
     def destroy(self) -> None:
         """Collective."""

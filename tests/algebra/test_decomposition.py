@@ -75,15 +75,15 @@ def test_balanced_blocks_of_published_networks_have_the_known_largest_size(sizes
     assert largest == {"layer": even, "balanced": balanced}
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=8).flatmap(
-    lambda sizes: st.tuples(st.just(sizes), st.integers(1, len(sizes)))
-))
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=8).flatmap(
+        lambda sizes: st.tuples(st.just(sizes), st.integers(1, len(sizes)))
+    )
+)
 def test_no_cut_has_a_smaller_largest_block_than_the_balanced_one(sizes_and_count):
     sizes, count = sizes_and_count
     cuts = itertools.combinations(range(1, len(sizes)), count - 1)
-    best = min(
-        max(sum(sizes[a:b]) for a, b in itertools.pairwise((0, *inner, len(sizes)))) for inner in cuts
-    )
+    best = min(max(sum(sizes[a:b]) for a, b in itertools.pairwise((0, *inner, len(sizes)))) for inner in cuts)
     blocks = decompose(layers_of(sizes), "balanced", count, 0)
     assert max(len(b.owned) for b in blocks) == best
 

@@ -1,5 +1,7 @@
 """θ as a Vec over the ranks."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,8 @@ from petsc4py import PETSc
 from toys import mlp
 
 from pescitrain.algebra import ParameterLayout
-from pescitrain.algebra.layout import _starts_of_whole_layers
 from pescitrain.geometry import Box
-from pescitrain.networks.parameters import FlatParameters, Layer
+from pescitrain.networks.parameters import FlatParameters
 
 pytestmark = pytest.mark.parallel
 
@@ -49,7 +50,7 @@ def test_the_parts_of_the_ranks_follow_each_other(layout, comm):
     spans = comm.allgather((layout.start, layout.stop))
     assert spans[0][0] == 0
     assert spans[-1][1] == layout.size
-    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))
     assert all(start <= stop for start, stop in spans)
     for rank, (start, stop) in enumerate(spans):
         assert all(layout.owner(index) == rank for index in range(start, stop))
@@ -66,30 +67,6 @@ def test_even_parts_differ_by_one(comm):
     layout = ParameterLayout(parameters(), PETSc.Comm(comm), "even")
     sizes = comm.allgather(layout.local_size)
     assert max(sizes) - min(sizes) <= 1
-
-
-def starts(sizes, ranks):
-    stops = np.cumsum(sizes).tolist()
-    layers = [Layer(str(i), "", stop - size, stop) for i, (size, stop) in enumerate(zip(sizes, stops, strict=True))]
-    return _starts_of_whole_layers(layers, stops[-1], ranks)
-
-
-@pytest.mark.parametrize("ranks", range(1, 9))
-@pytest.mark.parametrize("sizes", [[9, 12, 12, 12, 4], [1], [100, 1], [1, 100], [5] * 8])
-def test_whole_layers_are_dealt_out_to_any_number_of_ranks(sizes, ranks):
-    given = starts(sizes, ranks)
-    cuts = {0, *np.cumsum(sizes).tolist()}
-    assert len(given) == ranks + 1
-    assert (given[0], given[-1]) == (0, sum(sizes))
-    assert (np.diff(given) >= 0).all()
-    assert set(given.tolist()) <= cuts
-    ideal = sum(sizes) * np.arange(ranks + 1) / ranks
-    nearest = [min(abs(cut - target) for cut in cuts) for target in ideal]
-    assert np.array_equal(np.abs(given - ideal), nearest)
-
-
-def test_equal_layers_are_dealt_out_evenly():
-    assert starts([5] * 8, 4).tolist() == [0, 10, 20, 30, 40]
 
 
 def test_a_rank_without_parameters_takes_part(comm):

@@ -1,5 +1,7 @@
 """The network as a DM: fields, subdomains, vectors and matrices."""
 
+import itertools
+
 import numpy as np
 import pytest
 from petsc4py import PETSc
@@ -49,7 +51,7 @@ def asm_subdomains(parts):
 def test_subdomains_are_the_blocks_of_the_rank_that_owns_their_first_entry(parts, comm):
     own = blocks_of_rank(parts.layout, parts.blocks)
     assert all(parts.layout.owner(int(b.owned[0])) == comm.rank for b in own)
-    assert sorted(sum(comm.allgather([b.name for b in own]), [])) == sorted(b.name for b in parts.blocks)
+    assert sorted(itertools.chain(*comm.allgather([b.name for b in own]))) == sorted(b.name for b in parts.blocks)
     outer, inner = asm_subdomains(parts)
     if own:
         assert inner == [b.owned.tolist() for b in own]

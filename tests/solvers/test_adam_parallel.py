@@ -90,11 +90,12 @@ def test_a_run_goes_on_from_its_memory_as_if_it_had_not_stopped(comm):
     second = solver(comm, parts, **options)
     outcome, _ = second.run(second.system.layout.vec_from(first.system.layout.gather(y).copy()), 8, 100, memory)
     assert outcome.iterations == 12
-    assert np.array_equal(np.array(parts), np.array(whole))
+    # Round-off: sums in another evaluator's memory may be aligned otherwise.
+    np.testing.assert_allclose(np.array(parts), np.array(whole), rtol=0.0, atol=1e-13)
 
 
 def test_there_is_nothing_to_remember_before_the_first_step(comm):
-    method = solver(comm, [], tao_max_it=0)
+    method = solver(comm, [], tao_max_it=5)
     x = method.system.layout.vec_from(start(method.system.evaluator))
     assert method.run(x, 0, 0, {})[1] == {}
 

@@ -26,9 +26,12 @@ def test_every_known_type_is_accepted_and_exists(kind):
         assert name in exists or name in OWN_TAO_TYPES
 
 
-def test_every_type_of_petsc_is_known_or_refused_with_a_reason():
-    types = {value for key, value in vars(PETSc.TAO.Type).items() if key.isupper()}
-    assert types - set(known_types("tao")) - set(TAO_REFUSED) == set()
+@pytest.mark.parametrize("kind", ["tao", "snes"])
+def test_every_other_type_of_petsc_is_refused(kind):
+    types = {value for key, value in vars((PETSc.TAO if kind == "tao" else PETSc.SNES).Type).items() if key.isupper()}
+    for name in types - set(known_types(kind)):
+        with pytest.raises(OptionError, match=f"^-option {name}"):
+            check_type(kind, name, "-option")
 
 
 @pytest.mark.parametrize("name", TAO_REFUSED)
