@@ -5,7 +5,7 @@ import os
 import sys
 
 if __name__ == "__main__":
-    # Before numpy, PETSc and torch load their thread pools: ranks share the cores, torch gets its own by -torch_threads.
+    # Before numpy, PETSc and torch load their thread pools: ranks share the cores, torch gets its by -torch_threads.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     if sys.platform == "linux":

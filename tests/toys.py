@@ -1,4 +1,4 @@
-"""Tiny problems for the tests of the numerical core, and their residual written a second time with plain `torch.func`."""
+"""Tiny problems for the tests of the numerical core, and their residual written once more with plain `torch.func`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pescitrain.algebra import Block, ParameterLayout, System, decompose
 from pescitrain.evaluation import Evaluator
 from pescitrain.evaluation.samples import SamplingPlan, sample_terms
 from pescitrain.geometry import Box, Sampling
-from pescitrain.networks import MLP, FourierFeatures, Laplacian, Network, PeriodicFeatures, ResNet, ScaleToUnitBox
+from pescitrain.networks import MLP, FourierFeatures, Laplacian, PeriodicFeatures, ResNet, ScaleToUnitBox
 from pescitrain.networks.components import Component
 from pescitrain.networks.parameters import FlatParameters
 from pescitrain.problem import Data, Dirichlet, Initial, Lifting, Neumann, Periodic, Problem, Residual, Robin, Surrogate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import traceback
 from collections.abc import Callable
@@ -34,6 +35,35 @@ class Value:
     terms: Array
 
 
+@dataclass(frozen=True)
+class _Point:
+    value: Value
+    gradient: Array | None
+
+
+class _RecentPoints:
+    """The last few points that were evaluated: solvers and monitors ask for the same ones again."""
+
+    CAPACITY = 4
+
+    def __init__(self) -> None:
+        self._points: dict[bytes, _Point] = {}
+
+    def find(self, theta: Array) -> _Point | None:
+        return self._points.get(self._key(theta))
+
+    def add(self, theta: Array, value: Value, gradient: Array | None) -> None:
+        key = self._key(theta)
+        self._points.pop(key, None)  # what is evaluated again is recent again
+        self._points[key] = _Point(value, gradient)
+        while len(self._points) > self.CAPACITY:
+            del self._points[next(iter(self._points))]
+
+    @staticmethod
+    def _key(theta: Array) -> bytes:
+        return hashlib.blake2b(theta.tobytes(), digest_size=16).digest()
+
+
 class Evaluator:
     """φ(θ) = ½‖r(θ)‖², its gradient and its linearization; θ (n,) is given whole on every rank.
 
@@ -55,9 +85,7 @@ class Evaluator:
         self.counters = Counters()
         self.torch_seconds = 0.0
         self._residuals = Residuals(problem, surrogate, parameters.unknowns)
-        self._cached_theta = np.full(parameters.size, np.nan)
-        self._cached_value: Value | None = None
-        self._cached_gradient: Array | None = None
+        self._recent = _RecentPoints()
         self._theta = parameters.values.numpy()
 
     @property
@@ -71,53 +99,53 @@ class Evaluator:
         return sum(len(samples.points) * samples.rows for samples in self.samples)
 
     def objective(self, theta: Array) -> Value:
-        """φ(θ). Collective; free where θ is the point of the last evaluation."""
-        if self._is_cached(theta) and self._cached_value is not None:
-            return self._cached_value
-        self._move_to(theta)
+        """φ(θ). Collective; free where θ is one of the last points that were evaluated."""
+        known = self._recent.find(theta)
+        if known is not None:
+            return known.value
+        self._theta[:] = theta
         self.counters.objective += 1
-        buffer = self._reduced(len(self.samples), self._add_objective)
-        self._cached_value = _value(buffer)
-        return self._cached_value
+        value = _value(self._reduced(len(self.samples), self._add_objective))
+        self._recent.add(theta, value, None)
+        return value
 
     def objective_gradient(self, theta: Array) -> tuple[Value, Array]:
-        """φ(θ) and ∇φ(θ) (n,), the same on all ranks. Collective; free where θ is the point of the last call."""
-        if self._is_cached(theta) and self._cached_gradient is not None and self._cached_value is not None:
-            return self._cached_value, self._cached_gradient
-        self._move_to(theta)
+        """φ(θ) and ∇φ(θ) (n,), the same on all ranks. Collective; free as :meth:`objective` is."""
+        known = self._recent.find(theta)
+        if known is not None and known.gradient is not None:
+            return known.value, known.gradient
+        self._theta[:] = theta
         self.counters.gradient += 1
         buffer = self._reduced(len(self.samples) + self.parameters.size, self._add_objective_gradient)
         value, gradient = _value(buffer[: len(self.samples)]), buffer[len(self.samples) :]
         if not (np.isfinite(value.objective) and np.isfinite(gradient).all()):
             value, gradient = Value(np.inf, value.terms), np.zeros_like(gradient)
-        self._cached_value, self._cached_gradient = value, gradient
+        self._recent.add(theta, value, gradient)
         return value, gradient
 
     def residual(self, theta: Array) -> Array:
         """This rank's residual rows (m_local,). Collective."""
-        self._move_to(theta)
+        self._theta[:] = theta
         self.counters.objective += 1
         parts: list[Array] = []
 
         def work(buffer: Array) -> None:
             with torch.no_grad():
-                for term, samples, chunk in self._chunks():
-                    rows = self._residuals.rows(samples, chunk, Tape())
-                    parts.append(rows.reshape(-1).numpy())
-                    buffer[term] += 0.5 * float(rows.square().sum())
+                for _, samples, chunk in self._chunks():
+                    parts.append(self._residuals.rows(samples, chunk, Tape()).reshape(-1).numpy())
 
-        self._cached_value = _value(self._reduced(len(self.samples), work))
+        self._reduced(0, work)
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def linearize(self, theta: Array) -> Linearization:
         """r and J at θ, to be applied by products. Collective."""
-        self._move_to(theta)
+        self._theta[:] = theta
         self.counters.linearization += 1
         jacobians: list[ChunkJacobian] = []
         residuals: list[Array] = []
 
         def work(buffer: Array) -> None:
-            for term, samples, chunk in self._chunks():
+            for _, samples, chunk in self._chunks():
                 if self._residuals.has_taylor_mode(samples):
                     recorder = Recorder()
                     rows = self._residuals.rows(samples, chunk, recorder)
@@ -127,23 +155,13 @@ class Evaluator:
                         rows = self._residuals.rows(samples, chunk, Tape())
                     jacobians.append(FunctionalJacobian(self._residuals, samples, chunk, self.parameters))
                 residuals.append(rows.detach().reshape(-1).numpy())
-                buffer[term] += 0.5 * float(rows.detach().square().sum())
 
-        self._cached_value = _value(self._reduced(len(self.samples), work))
+        self._reduced(0, work)
         residual = np.concatenate(residuals) if residuals else np.zeros(0)
         return Linearization(self.comm, self.parameters, jacobians, residual, self.counters)
 
     def _chunks(self) -> list[tuple[int, TermSamples, Chunk]]:
         return [(term, samples, chunk) for term, samples in enumerate(self.samples) for chunk in samples.chunks]
-
-    def _is_cached(self, theta: Array) -> bool:
-        return bool(np.array_equal(theta, self._cached_theta))
-
-    def _move_to(self, theta: Array) -> None:
-        if not self._is_cached(theta):
-            self._cached_theta[:] = theta
-            self._cached_value = self._cached_gradient = None
-        self._theta[:] = theta
 
     def _add_objective(self, buffer: Array) -> None:
         with torch.no_grad():
@@ -172,8 +190,6 @@ class Evaluator:
         self.torch_seconds += time.perf_counter() - start
         self.comm.Allreduce(MPI.IN_PLACE, buffer)
         if buffer[size] > 0.0:
-            self._cached_value = self._cached_gradient = None
-            self._cached_theta[:] = np.nan
             raise_together(self.comm, failure)
         return buffer[:size]
 

@@ -137,9 +137,7 @@ class FactoredJacobian:
 class FunctionalJacobian:
     """J of any residual by forward and reverse mode of `torch.func`; nothing but θ is stored."""
 
-    def __init__(
-        self, residuals: Residuals, samples: TermSamples, chunk: Chunk, parameters: FlatParameters
-    ) -> None:
+    def __init__(self, residuals: Residuals, samples: TermSamples, chunk: Chunk, parameters: FlatParameters) -> None:
         self._residuals, self._samples, self._chunk, self._parameters = residuals, samples, chunk, parameters
         self.rows = chunk.samples * samples.rows
         self._values = {entry.name: entry.parameter.detach().clone() for entry in parameters.entries}
@@ -152,7 +150,7 @@ class FunctionalJacobian:
         return torch.func.jvp(self._rows, (self._values,), (change,))[1].reshape(-1)
 
     def add_transpose_times(self, cotangent: Tensor, out: Tensor) -> None:
-        rows, pull_back = torch.func.vjp(self._rows, self._values)
+        rows, pull_back, *_ = torch.func.vjp(self._rows, self._values)
         (grads,) = pull_back(cotangent.view_as(rows))
         for entry in self._parameters.entries:
             out[_span(entry)] += grads[entry.name].reshape(-1)
@@ -161,9 +159,7 @@ class FunctionalJacobian:
         chunk, sides = self._chunk, self._samples.sides
         chosen = {entry.name: self._values[entry.name] for entry in entries}
 
-        def rows_of_sample(
-            values: dict[str, Tensor], x: Tensor, scale: Tensor, constants: dict[str, Tensor]
-        ) -> Tensor:
+        def rows_of_sample(values: dict[str, Tensor], x: Tensor, scale: Tensor, constants: dict[str, Tensor]) -> Tensor:
             normal, data = constants.get("normal"), constants.get("data")
             single = Chunk(
                 x,

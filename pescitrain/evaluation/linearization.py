@@ -62,8 +62,10 @@ class Linearization:
         """JᵀJ v: (n,) -> (n,). Collective."""
         return self.transpose_times(self.times(direction))
 
-    def gauss_newton_blocks(self, index_sets: Sequence[NDArray[np.integer]], owners: Sequence[int]) -> list[Array | None]:
-        """The blocks (JᵀJ)[I, I] of sorted index sets I, each summed over ranks on its owner, None elsewhere. Collective.
+    def gauss_newton_blocks(
+        self, index_sets: Sequence[NDArray[np.integer]], owners: Sequence[int]
+    ) -> list[Array | None]:
+        """The blocks (JᵀJ)[I, I] of sorted index sets I, summed over ranks on their owners, None elsewhere. Collective.
 
         Cost: m_local |I|² multiply-adds a block and one reduction of Σ |I|² numbers.
         """
@@ -102,7 +104,8 @@ class Linearization:
 
     def _select(self, indices: NDArray[np.integer]) -> tuple[list[Entry], Tensor | None]:
         """The parameter tensors that an index set touches, and which of their columns it takes (None: all)."""
-        entries = [e for e in self.parameters.entries if np.searchsorted(indices, e.start) < np.searchsorted(indices, e.stop)]
+        places = [np.searchsorted(indices, (entry.start, entry.stop)) for entry in self.parameters.entries]
+        entries = [e for e, (first, last) in zip(self.parameters.entries, places, strict=True) if first < last]
         columns = np.concatenate([np.arange(e.start, e.stop) for e in entries]) if entries else np.zeros(0, dtype=int)
         if len(columns) == len(indices):
             return entries, None

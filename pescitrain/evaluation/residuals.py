@@ -54,9 +54,7 @@ class Residuals:
             jets.append(jet_of_function(call, chunk.x, samples.components))
         return self._from_jets(samples, chunk, jets, {name: parameters[name] for name in self.unknowns})
 
-    def _from_jets(
-        self, samples: TermSamples, chunk: Chunk, jets: list[Tensor], unknowns: dict[str, Tensor]
-    ) -> Tensor:
+    def _from_jets(self, samples: TermSamples, chunk: Chunk, jets: list[Tensor], unknowns: dict[str, Tensor]) -> Tensor:
         jet = self._lift(samples, chunk, jets[0] if len(jets) == 1 else torch.cat(jets, dim=-1))
         count, index = chunk.samples, samples.components.index
 

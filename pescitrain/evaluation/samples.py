@@ -269,8 +269,8 @@ def _constant_part(
             for what, jet in (("base", base), ("factor", factor)):
                 if not torch.isfinite(jet).all():
                     raise ProblemError(
-                        f"term {samples.term.label!r}: the {what} of the lifting or one of its derivatives is not finite "
-                        "at some point; use -bc_enforce soft, or points away from the singularity"
+                        f"term {samples.term.label!r}: the {what} of the lifting or one of its derivatives is not "
+                        "finite at some point; use -bc_enforce soft, or points away from the singularity"
                     )
     return Chunk(x, scale, normal, data, embedded, base, factor)
 

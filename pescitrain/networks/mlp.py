@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +29,7 @@ class MLP(Network):
         super().__init__(embedding, activation, adaptive_slope)
         generator = generator or torch.Generator().manual_seed(0)
         sizes = [inputs, *[width] * depth, outputs]
-        self.affine = nn.ModuleList(linear(a, b, generator) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.affine = nn.ModuleList(linear(a, b, generator) for a, b in pairwise(sizes))
         self.slopes = nn.ParameterList(slope for _ in range(depth) if (slope := self.new_slope()) is not None)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from pescitrain.networks.tape import Tape
 
 
 class ResNet(Network):
-    """Opening layer q₀ = σ(W x + b), ``depth`` − 1 time steps q ← q + Δt σ(W q + b), affine output; Δt = T / (depth − 1).
+    """Opening layer q₀ = σ(W x + b), ``depth`` − 1 steps q ← q + Δt σ(W q + b), affine output; Δt = T / (depth − 1).
 
     ``depth`` counts the hidden layers, the opening one among them, as in :class:`~pescitrain.networks.mlp.MLP`.
     Source: Haber & Ruthotto, Stable architectures for deep neural networks, Inverse Problems 34 (2017), eq. (2).

@@ -45,14 +45,20 @@ class Coordinates:
 class Field:
     """One field at the samples: behaves as the vector of its values, and has its derivatives as attributes.
 
-    ``u.x``, ``u.xt``, ``u.laplacian`` (over space), ``u.grad`` (tuple over space), ``u.n`` (outward normal derivative, on
-    boundaries), ``u.other`` (the same field at the partner points of a periodic condition).
+    ``u.x``, ``u.xt``, ``u.laplacian`` (over space), ``u.grad`` (tuple over space), ``u.n`` (outward normal derivative,
+    on boundaries), ``u.other`` (the same field at the partner points of a periodic condition).
     """
 
     def __init__(
         self, name: str, coordinates: Coordinates, lookup: Lookup, normal: Tensor | None, other: Field | None = None
     ) -> None:
-        self._name, self._coordinates, self._lookup, self._normal, self._other = name, coordinates, lookup, normal, other
+        self._name, self._coordinates, self._lookup, self._normal, self._other = (
+            name,
+            coordinates,
+            lookup,
+            normal,
+            other,
+        )
 
     @property
     def value(self) -> Tensor:

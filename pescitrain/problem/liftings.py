@@ -95,7 +95,8 @@ class FacetDistance(torch.nn.Module):
         super().__init__()
         if facets.ndim != 3 or facets.shape[2] > 2:
             raise ProblemError(
-                "hard conditions from a mesh's boundary are there for meshes in one and two dimensions: use -bc_enforce soft"
+                "hard conditions from a mesh's boundary are there for meshes in one and two dimensions: "
+                "use -bc_enforce soft"
             )
         self.order = order
         self.register_buffer("starts", torch.from_numpy(np.ascontiguousarray(facets[:, 0])))
@@ -131,11 +132,11 @@ def from_boundary(
     """
     distances = [FacetDistance(facets, order) for facets, _ in pieces]
 
-    def factor(__x__: Tensor) -> Tensor:  # noqa: N803 - the whole point, by its reserved name
+    def factor(__x__: Tensor) -> Tensor:
         joined = torch.stack([distance(__x__).pow(-order) for distance in distances])
         return joined.sum(0).pow(-1.0 / order)
 
-    def base(__x__: Tensor) -> Tensor:  # noqa: N803
+    def base(__x__: Tensor) -> Tensor:
         values = torch.stack([value(__x__) for _, value in pieces])
         powers = [distance(__x__).pow(order) for distance in distances]
         others = [[power for q, power in enumerate(powers) if q != p] for p in range(len(pieces))]

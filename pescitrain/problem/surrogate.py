@@ -34,7 +34,9 @@ class Surrogate(nn.Module):
         if lifting is not None:
             self.lifting = lifting.bind(self.coordinates, len(self.field_names))
             if lifting.outputs is not None and len(self.fields_of) > 1:
-                raise ProblemError(f"problem {problem.name}: a lifting with `outputs` goes with one network, not several")
+                raise ProblemError(
+                    f"problem {problem.name}: a lifting with `outputs` goes with one network, not several"
+                )
         self._solution = None
         if problem.solution is not None:
             self._solution = ByName(problem.solution, f"the solution of problem {problem.name}")
@@ -57,5 +59,3 @@ class Surrogate(nn.Module):
 def network_outputs(fields: Sequence[str], lifting: Lifting | None) -> int:
     """How many outputs a network for these fields has."""
     return lifting.outputs if lifting is not None and lifting.outputs is not None else len(fields)
-
-

@@ -32,7 +32,8 @@ class Term:
     Parameters
     ----------
     on : str or sequence of str     names of regions or boundaries of the domain (physical groups of a mesh)
-    weight : float                  factor of the mean square of this term in the objective
+    weight : float                  factor of the mean square of this term in the objective; 1, but 10 for conditions
+                                    on values (Dirichlet, Initial, Periodic), which an equation else outweighs
     name : str                      its name in history.csv; derived from the kind and ``on`` when empty
     points : int or None            how many points, instead of ``-sample_points`` or ``-sample_boundary_points``
     """
@@ -101,6 +102,8 @@ class Dirichlet(Term):
     value: Value
     field: str | None = None
     _: KW_ONLY
+    weight: float = 10.0
+    _: KW_ONLY
     on: str | Sequence[str] = "boundary"
 
     def residual(self, known: dict[str, Any]) -> Rows:
@@ -116,6 +119,7 @@ class Initial(Term):
     field: str | None = None
     _: KW_ONLY
     on: str | Sequence[str] = "t_min"
+    weight: float = 10.0
 
     def residual(self, known: dict[str, Any]) -> Rows:
         u = _only_field(self, self.field, known)
@@ -168,6 +172,7 @@ class Periodic(Term):
 
     _: KW_ONLY
     on: str | Sequence[str] = ()
+    weight: float = 10.0
     derivatives: int = 1
     shift: Sequence[float] | None = None
 
@@ -206,7 +211,8 @@ class Data(Term):
         self.coordinates: NDArray[np.float64] = x.reshape(-1, 1) if x.shape == self.data.shape else np.atleast_2d(x)
         if len(self.coordinates) != len(self.data):
             raise ProblemError(
-                f"term {self.label!r}: {len(self.coordinates)} points but {len(self.data)} values; give one value a point"
+                f"term {self.label!r}: {len(self.coordinates)} points but {len(self.data)} values; give one value "
+                "a point"
             )
         if not (np.isfinite(self.coordinates).all() and np.isfinite(self.data).all()):
             raise ProblemError(f"term {self.label!r}: the data hold NaN or infinity; remove these points")

@@ -28,7 +28,7 @@ class Helmholtz(Problem):
     waves: int = 4
 
     grid = (101, 101)
-    defaults: ClassVar = {"bc_enforce": "hard", "tao_max_it": 800}
+    defaults: ClassVar = {"bc_enforce": "hard", "tao_max_it": 1200}
 
     def __post_init__(self) -> None:
         if self.waves < 1:

@@ -84,12 +84,12 @@ def create_domain(problem: Problem, settings: Settings, comm: MPI.Intracomm) -> 
     if name is None:
         raise OptionError(f"problem {problem.name} lives on a mesh: give one by -mesh file.msh")
     mesh = Mesh.read(str(find_file(name, "-mesh")), comm)
+    problem.on_mesh(mesh)
     if mesh.dimension != len(problem.coordinates):
         raise ProblemError(
             f"-mesh {name} has {mesh.dimension} dimensions, problem {problem.name} has the coordinates "
             f"{', '.join(problem.coordinates)}"
         )
-    problem.mesh_names = mesh.names()
     return mesh
 
 
@@ -124,7 +124,7 @@ def create_lifting(problem: Problem, settings: Settings, domain: Box | Mesh) -> 
     return from_boundary(pieces, places)
 
 
-def _boundary_value(term: Dirichlet, problem: Problem):  # noqa: ANN202 - a closure over tensors
+def _boundary_value(term: Dirichlet, problem: Problem):
     def value(x: Tensor) -> Tensor:
         if not callable(term.value):
             return torch.full_like(x[:, 0], float(term.value))
@@ -164,13 +164,11 @@ def _network(
         embedding = ExtraFeatures(embedding, *_features(problem))
     common = (embedding, embedding.outputs, outputs, settings.net_width, settings.net_depth)
     if settings.net_type == "resnet":
-        return ResNet(
-            *common, settings.net_activation, settings.net_adaptive_slope, settings.net_final_time, generator
-        )
+        return ResNet(*common, settings.net_activation, settings.net_adaptive_slope, settings.net_final_time, generator)
     return MLP(*common, settings.net_activation, settings.net_adaptive_slope, generator)
 
 
-def _features(problem: Problem):  # noqa: ANN202
+def _features(problem: Problem):
     assert problem.features is not None
     by_name = ByName(problem.features, f"the features of problem {problem.name}")
 
@@ -187,7 +185,9 @@ def sampling_plan(settings: Settings, on_mesh: bool) -> SamplingPlan:
     if kind == "auto":
         kind = "quadrature" if on_mesh else "hammersley"
     if kind == "quadrature" and not on_mesh:
-        raise OptionError("-sample_type quadrature needs a mesh; for a box choose hammersley, sobol, halton, uniform, …")
+        raise OptionError(
+            "-sample_type quadrature needs a mesh; for a box choose hammersley, sobol, halton, uniform, …"
+        )
     if kind == "grid" and on_mesh:
         raise OptionError("-sample_type grid needs a box; for a mesh choose quadrature, sobol, halton, uniform, …")
     return SamplingPlan(
@@ -221,8 +221,8 @@ def create_metric(
     """The error against the reference: on the nodes of a mesh weighted by its lumped mass, or on a grid. Collective."""
     outputs = surrogate.outputs
     file = settings.ref_file
-    if file is None and problem.reference_file is not None and settings.mesh is None:
-        file = problem.reference_file
+    if file is None and (settings.mesh is None or settings.mesh == problem.mesh):
+        file = problem.reference()
     if file is not None:
         path = str(find_file(file, "-ref_file"))
         mesh = domain if isinstance(domain, Mesh) else None

@@ -112,11 +112,15 @@ def load(folder: Path, layout: ParameterLayout, mark: str) -> State:
             header = json.loads((folder / "state.json").read_text())
             history = (folder / "history.csv").read_text()
             if header["fingerprint"] != mark:
-                problem = f"the checkpoint {folder} belongs to another run: its network, terms or points differ from these"
+                problem = (
+                    f"the checkpoint {folder} belongs to another run: its network, terms or points differ from these"
+                )
         except FileNotFoundError:
             problem = f"there is no checkpoint in {folder}: give the folder `checkpoint` of a run"
         except (OSError, ValueError, KeyError) as error:
-            problem = f"the checkpoint {folder} is broken ({type(error).__name__}: {error}): start without -ckpt_restart"
+            problem = (
+                f"the checkpoint {folder} is broken ({type(error).__name__}: {error}): start without -ckpt_restart"
+            )
     header, history, problem, folder = comm.bcast((header, history, problem, folder))
     if problem or header is None:
         raise RestartError(f"-ckpt_restart: {problem}")
@@ -146,7 +150,9 @@ def _read_vectors(path: Path, sizes: dict[str, list[int]], layout: ParameterLayo
     total = sum(8 + 8 * size for lengths in sizes.values() for size in lengths)
     found = layout.mpi_comm.bcast(path.stat().st_size if layout.comm.rank == 0 and path.is_file() else -1)
     if found != total:
-        raise RestartError(f"-ckpt_restart: {path} has {found} bytes where {total} are needed: the checkpoint is broken")
+        raise RestartError(
+            f"-ckpt_restart: {path} has {found} bytes where {total} are needed: the checkpoint is broken"
+        )
     viewer = PETSc.Viewer().createBinary(str(path), "r", comm=layout.comm)
     result: Memory = {}
     for name, lengths in sizes.items():

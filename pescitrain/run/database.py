@@ -17,19 +17,98 @@ OUR_FAMILIES = ("problem", "mesh", "net", "sample", "loss", "bc", "part", "hier"
 SOLVER_FAMILIES = ("tao", "snes", "ksp", "pc", "sub", "mg", "fieldsplit", "npc", "redundant")
 """First words of PETSc's names that a stage hands to its solver."""
 
-PETSC_GLOBAL = (
-    "log malloc memory objects options info help version history mpi on on_error_abort on_error_attach_debugger debug "
-    "debugger fp start stop check citations skip saws device vec mat dm is viewer x display draw nox get shared tmp "
-    "machine use matmatmult python petsc error load root default checkstack requires sf theta inner"
-).split()
+PETSC_GLOBAL = [
+    "log",
+    "malloc",
+    "memory",
+    "objects",
+    "options",
+    "info",
+    "help",
+    "version",
+    "history",
+    "mpi",
+    "on",
+    "on_error_abort",
+    "on_error_attach_debugger",
+    "debug",
+    "debugger",
+    "fp",
+    "start",
+    "stop",
+    "check",
+    "citations",
+    "skip",
+    "saws",
+    "device",
+    "vec",
+    "mat",
+    "dm",
+    "is",
+    "viewer",
+    "x",
+    "display",
+    "draw",
+    "nox",
+    "get",
+    "shared",
+    "tmp",
+    "machine",
+    "use",
+    "matmatmult",
+    "python",
+    "petsc",
+    "error",
+    "load",
+    "root",
+    "default",
+    "checkstack",
+    "requires",
+    "sf",
+    "theta",
+    "inner",
+]
 """First words of names that PETSc reads at its start or end, or anywhere."""
 
-COMMON_PETSC = (
-    "tao_type tao_max_it tao_gatol tao_grtol tao_gttol tao_monitor tao_view tao_ls_type tao_converged_reason snes_type "
-    "snes_max_it snes_rtol snes_atol snes_stol snes_monitor snes_view snes_converged_reason snes_linesearch_type ksp_type "
-    "ksp_rtol ksp_atol ksp_max_it ksp_monitor ksp_view ksp_converged_reason pc_type pc_asm_type pc_asm_overlap pc_view "
-    "pc_mg_levels pc_fieldsplit_type sub_pc_type sub_ksp_type options_file options_left log_view tao_adam_lr"
-).split()
+COMMON_PETSC = [
+    "tao_type",
+    "tao_max_it",
+    "tao_gatol",
+    "tao_grtol",
+    "tao_gttol",
+    "tao_monitor",
+    "tao_view",
+    "tao_ls_type",
+    "tao_converged_reason",
+    "snes_type",
+    "snes_max_it",
+    "snes_rtol",
+    "snes_atol",
+    "snes_stol",
+    "snes_monitor",
+    "snes_view",
+    "snes_converged_reason",
+    "snes_linesearch_type",
+    "ksp_type",
+    "ksp_rtol",
+    "ksp_atol",
+    "ksp_max_it",
+    "ksp_monitor",
+    "ksp_view",
+    "ksp_converged_reason",
+    "pc_type",
+    "pc_asm_type",
+    "pc_asm_overlap",
+    "pc_view",
+    "pc_mg_levels",
+    "pc_fieldsplit_type",
+    "sub_pc_type",
+    "sub_ksp_type",
+    "options_file",
+    "options_left",
+    "log_view",
+    "tao_adam_lr",
+]
 """Names that a typo is compared with."""
 
 

@@ -44,7 +44,9 @@ def problem_class(name: str) -> type[Problem]:
         near = get_close_matches(wanted, list(classes), n=1)
         hint = f"; did you mean :{near[0]}?" if near else ""
         found = ", ".join(classes) or "none"
-        raise OptionError(f"-problem {name}: {file} has no Problem called {wanted or '(say which)'}{hint} (it has {found})")
+        raise OptionError(
+            f"-problem {name}: {file} has no Problem called {wanted or '(say which)'}{hint} (it has {found})"
+        )
     return classes[wanted]
 
 

@@ -61,4 +61,6 @@ def load_model(path: str | Path) -> nn.Module:
     try:
         return _Loaded(torch.export.load(path).module())
     except Exception as error:  # zip, pickle and schema errors of a broken file
-        raise PescitrainError(f"load_model: {path} cannot be read ({type(error).__name__}): is it a model.pt2?") from error
+        raise PescitrainError(
+            f"load_model: {path} cannot be read ({type(error).__name__}): is it a model.pt2?"
+        ) from error

@@ -1,6 +1,6 @@
 """Every option of pescitrain's own, in one typed table.
 
-The table gives the settings that the code reads, the validation, our part of ``-help``, and ``docs/options.md``. PETSc's
+The table gives the settings that the code reads, the validation, our part of ``-help`` and ``docs/options.md``. PETSc's
 own options are not here: they keep their names and meaning.
 """
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 def option(
     default: T,
-    help: str,  # noqa: A002 - what PETSc calls it
+    help: str,
     *,
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
@@ -64,11 +64,13 @@ class NetworkOptions:
 class SampleOptions:
     """The points."""
 
-    sample_type: str = option("auto", "auto is quadrature on meshes, hammersley in boxes", choices=("auto", *SAMPLING_KINDS))
+    sample_type: str = option(
+        "auto", "auto is quadrature on meshes, hammersley in boxes", choices=("auto", *SAMPLING_KINDS)
+    )
     sample_points: int = option(4000, "interior points; not used by quadrature", minimum=1)
     sample_boundary_points: int = option(400, "points on each boundary term; not used by quadrature", minimum=1)
     sample_order: int = option(2, "polynomial order of quadrature in cells", minimum=0)
-    sample_boundary_order: int = option(3, "polynomial order of quadrature on facets", minimum=0)
+    sample_boundary_order: int = option(1, "polynomial order of quadrature on facets", minimum=0)
     sample_chunk: int = option(1000, "samples that are evaluated at a time; choose by the cache", minimum=1)
 
 
@@ -76,7 +78,9 @@ class SampleOptions:
 class PartitionOptions:
     """The decomposition of the parameters into blocks, and who owns them."""
 
-    part_type: str = option("layer", "equal numbers of layers, or balanced parameter counts", choices=("layer", "balanced"))
+    part_type: str = option(
+        "layer", "equal numbers of layers, or balanced parameter counts", choices=("layer", "balanced")
+    )
     part_blocks: int | None = option(None, "number of blocks", minimum=1, note="one for each layer")
     part_overlap: int = option(0, "layers added on both sides of each block", minimum=0)
     part_owner: str = option("blocks", "a rank owns whole layers, or an even share", choices=("blocks", "even"))
@@ -102,14 +106,21 @@ class RunOptions:
 class StageOptions:
     """Read under the prefix of a stage first, then without it."""
 
-    solver: str = option("auto", "tao, or snes; auto: snes if only -snes_type is given", choices=("auto", "tao", "snes"))
+    solver: str = option(
+        "auto", "tao, or snes; auto: snes if only -snes_type is given", choices=("auto", "tao", "snes")
+    )
     max_time: float = option(0.0, "of solving; 0: no limit", minimum=0, unit="s")
     gn_mat: str = option(
         "auto",
         "entries of the Gauss-Newton matrix that the preconditioner reads; auto: dense for lu and cholesky",
         choices=("auto", "blocks", "dense", "none"),
     )
-    gn_lag: int = option(0, "linearizations (Newton) or iterations between refreshes", minimum=0, note="1, quasi-Newton 10")
+    gn_lag: int = option(
+        0, "linearizations (Newton) or iterations between refreshes", minimum=0, note="1, quasi-Newton 10"
+    )
+    gn_damping: float | None = option(
+        None, "damping of the Gauss-Newton operator in nls and newtonls, relative likewise", minimum=0, note="-gn_shift"
+    )
     gn_shift: float = option(3e-2, "damping of that matrix, relative to the mean of its diagonal", minimum=0)
 
 
@@ -182,7 +193,11 @@ def describe(topic: type) -> list[tuple[str, str, str]]:
     """(name, default, help) of each option of a topic, as ``-help`` and the reference page print them."""
     rows = []
     for field in dataclasses.fields(topic):
-        default = field.metadata["note"] or str(field.default).lower() if field.default is not None else field.metadata["note"]
+        default = (
+            field.metadata["note"] or str(field.default).lower()
+            if field.default is not None
+            else field.metadata["note"]
+        )
         if isinstance(field.default, tuple):
             default = field.metadata["note"] or "one stage without a prefix"
         text = field.metadata["help"]
@@ -208,8 +223,8 @@ def reference_page() -> str:
     lines = [
         "# Options of pescitrain",
         "",
-        "Generated from the table in `pescitrain/run/options.py` by `python -m pescitrain.run.options`; PETSc's own options",
-        "(`-tao_*`, `-snes_*`, `-ksp_*`, `-pc_*`, …) keep their names and meaning.",
+        "Generated from the table in `pescitrain/run/options.py` by `python -m pescitrain.run.options`; PETSc's own",
+        "options (`-tao_*`, `-snes_*`, `-ksp_*`, `-pc_*`, …) keep their names and meaning.",
     ]
     for topic in TOPICS:
         lines += ["", f"## {topic.__doc__}", "", "| option | default | what it is |", "|---|---|---|"]

@@ -98,7 +98,9 @@ def _panel(
         mesh = Triangulation(x[:, 0], x[:, 1], triangles)
         picture = axes.tripcolor(mesh, values, shading="gouraud", cmap=colours, vmin=limits[0], vmax=limits[1])
     else:
-        picture = axes.scatter(x[keep, 0], x[keep, 1], c=values[keep], s=6, cmap=colours, vmin=limits[0], vmax=limits[1])
+        picture = axes.scatter(
+            x[keep, 0], x[keep, 1], c=values[keep], s=6, cmap=colours, vmin=limits[0], vmax=limits[1]
+        )
     figure.colorbar(picture, ax=axes)
     axes.set(xlabel=coordinates[0], ylabel=coordinates[1])
     if "t" not in coordinates:

@@ -19,20 +19,22 @@ CONVERGED = {
 
 REMEDY = {
     "DIVERGED_LS_FAILURE": "no decrease along the step: try -check_derivatives, a larger -gn_shift, or -tao_type bntr",
-    "DIVERGED_LINE_SEARCH": "no decrease along the step: try -check_derivatives, a larger -gn_shift, or -snes_type newtontr",
+    "DIVERGED_LINE_SEARCH": "no decrease along the step: try -check_derivatives, -gn_shift 0.1 or -snes_type newtontr",
     "DIVERGED_MAXFCN": "the limit -tao_max_funcs of evaluations was reached: raise it",
     "DIVERGED_FUNCTION_COUNT": "the limit -snes_max_funcs of evaluations was reached: raise it",
     "DIVERGED_NAN": "the objective became infinite or NaN: try another -seed or -tao_type bntr",
     "DIVERGED_FUNCTION_NANORINF": "the gradient became infinite or NaN: try another -seed or -snes_type newtontr",
     "DIVERGED_LINEAR_SOLVE": "the inner Krylov solver failed: try -pc_type asm, a larger -gn_shift or -ksp_max_it",
-    "DIVERGED_TR_REDUCTION": "the trust region shrank to nothing: the precision may be exhausted, or try -tao_type blmvm",
-    "DIVERGED_TR_DELTA": "the trust region shrank to nothing: the precision may be exhausted, or try -tao_type blmvm",
+    "DIVERGED_TR_REDUCTION": "the trust region shrank to nothing: precision may be exhausted, or try -tao_type blmvm",
+    "DIVERGED_TR_DELTA": "the trust region shrank to nothing: precision may be exhausted, or try -tao_type blmvm",
     "DIVERGED_DTOL": "the gradient grew beyond -snes_divergence_tolerance: try -snes_type newtontr",
     "DIVERGED_LOCAL_MIN": "a local minimum of the gradient norm: try -snes_type newtontr or another -seed",
 }
 
 
-def why_it_stopped(outcome: Outcome, stopped_by_time: bool, max_iterations: int, kind: str, decline: float | None) -> str:
+def why_it_stopped(
+    outcome: Outcome, stopped_by_time: bool, max_iterations: int, kind: str, decline: float | None
+) -> str:
     """The first half of the sentence."""
     if stopped_by_time:
         falling = _falling(decline)

@@ -42,6 +42,8 @@ def run(arguments: Sequence[str], start: float) -> int:
     database = PETSc.Options()
     if not database.hasName("options_left"):
         set_default("options_left", False)  # unused options are told below, with the nearest name
+    for kernel in ("vec_mdot_use_gemv", "vec_maxpy_use_gemv"):
+        set_default(kernel, False)  # their rounding depends on where memory lies, so that a run would not repeat
     stages = read(RunOptions).stages
     kind = problem_class(read(ProblemOptions).problem)
     check_names(stages, parameters_of(kind))
@@ -115,7 +117,8 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
     setup_s = time.perf_counter() - start
     say(
         f"{settings.problem}: {layout.size} parameters in {len(setup.system.blocks)} blocks, "
-        f"{setup.evaluator.residual_count} residuals, {comm.size} rank{'s' if comm.size > 1 else ''}; results in {folder}"
+        f"{setup.evaluator.residual_count} residuals, {comm.size} rank{'s' if comm.size > 1 else ''}; "
+        f"results in {folder}"
     )
     if comm.rank == 0:
         report.write_options(folder, user, settings)

@@ -53,7 +53,7 @@ def compute_solution(setup: Setup) -> Solution:
 
 
 def _grid(setup: Setup, box: Box) -> tuple[Array, dict[str, NDArray[np.integer]]]:
-    """The grid of the error metric; beyond three dimensions the plane of the first two coordinates through the centre."""
+    """The grid of the error metric; beyond three dimensions the plane of the first two through the centre."""
     shape = evaluation_grid(setup.problem, box)
     if box.dimension > 3:
         shape = (65, 65)
@@ -103,7 +103,7 @@ def _residuals(setup: Setup, nodes: Array, cells: dict[str, NDArray[np.integer]]
 
 
 def write_vtu(solution: Solution, path: Path) -> None:
-    """``solution.vtu``: point data of every output, ``<output>_reference``, ``<output>_error``; cell data of residuals."""
+    """``solution.vtu``: point data of each output, ``<output>_reference``, ``<output>_error``; cell data: residuals."""
     nodes = solution.nodes
     padded = np.zeros((len(nodes), 3))
     padded[:, : min(3, nodes.shape[1])] = nodes[:, :3]

@@ -48,7 +48,10 @@ def create_solver(setup: Setup, prefix: str, options: StageOptions, monitor: Cal
         snes, tao = get_string(f"{prefix}snes_type"), get_string(f"{prefix}tao_type")
         kind = "snes" if snes is not None and tao is None else "tao"
     gauss_newton = GaussNewtonSettings(
-        None if options.gn_mat == "auto" else options.gn_mat, options.gn_lag or None, options.gn_shift
+        None if options.gn_mat == "auto" else options.gn_mat,
+        options.gn_lag or None,
+        options.gn_shift,
+        options.gn_damping,
     )
     solver_class = SnesSolver if kind == "snes" else TaoSolver
     return solver_class(setup.system, prefix, gauss_newton, monitor)
@@ -124,7 +127,7 @@ class Training:
             evaluator.counters.restore(before)  # the run that wrote the checkpoint has counted it
         if not np.isfinite(start.objective):
             raise OptionError(
-                "the objective is not finite at the starting point: look for logarithms and divisions in the residual, or "
+                "the objective is not finite at the start: look for logarithms and divisions in the residual, or "
                 "try another -seed"
             )
         self.clock.start()

@@ -67,7 +67,12 @@ def test_every_rank_has_the_same_bits(comm):
     theta = start(evaluator)
     value, gradient = evaluator.objective_gradient(theta)
     linearization = evaluator.linearize(theta)
-    numbers = (value.objective, gradient, linearization.gauss_newton_times(theta), linearization.gauss_newton_diagonal())
+    numbers = (
+        value.objective,
+        gradient,
+        linearization.gauss_newton_times(theta),
+        linearization.gauss_newton_diagonal(),
+    )
     for number in numbers:
         assert len({np.asarray(other).tobytes() for other in comm.allgather(number)}) == 1
 
@@ -92,7 +97,7 @@ class CountingComm:
     def __init__(self, comm):
         self.comm, self.rank, self.size, self.reductions = comm, comm.rank, comm.size, 0
 
-    def Allreduce(self, *arguments):  # noqa: N802 - mpi4py's name
+    def Allreduce(self, *arguments):
         self.reductions += 1
         self.comm.Allreduce(*arguments)
 

@@ -53,9 +53,7 @@ def test_the_taylor_remainder_of_the_residual_falls_with_the_square_of_the_step(
     v = random_vector(len(theta), 5)
     jv = linearization.times(v)
     steps = 1e-3 * 0.5 ** np.arange(3)
-    remainders = [
-        np.linalg.norm(evaluator.residual(theta + h * v) - linearization.residual - h * jv) for h in steps
-    ]
+    remainders = [np.linalg.norm(evaluator.residual(theta + h * v) - linearization.residual - h * jv) for h in steps]
     slopes = np.diff(np.log(remainders)) / np.diff(np.log(steps))
     np.testing.assert_allclose(slopes, 2.0, rtol=0.0, atol=0.05)
 

@@ -155,7 +155,14 @@ def lifted(conditions, *terms):
 
 @pytest.mark.parametrize(
     ("on", "left"),
-    [("x_min", 1), (("x_min", "x_max"), 1), ("x_min+x_max", 1), (("x_min", "y_min"), 2), ("x_min+y_min", 2), ("y_min", 2)],
+    [
+        ("x_min", 1),
+        (("x_min", "x_max"), 1),
+        ("x_min+x_max", 1),
+        (("x_min", "y_min"), 2),
+        ("x_min+y_min", 2),
+        ("y_min", 2),
+    ],
 )
 def test_conditions_that_the_lifting_meets_are_left_out(on, left):
     assert len(sample(lifted(("x_min", "x_max"), Dirichlet(0.0, on=on)))) == left
@@ -183,7 +190,10 @@ def test_equations_stay_whatever_the_lifting_meets():
         ([Residual(lambda u: u, on="inside")], r"There is no part of the box 'inside'"),
         ([Data([[0.0, 0.0, 0.0]], [1.0])], r"its points have 3 coordinates, the domain has 2"),
         ([Data(np.zeros((0, 2)), [])], r"term 'data_points': no points on points"),
-        ([Residual(lambda u: u), Residual(lambda u: u.x)], r"two terms are called 'residual_interior'; give them a name="),
+        (
+            [Residual(lambda u: u), Residual(lambda u: u.x)],
+            r"two terms are called 'residual_interior'; give them a name=",
+        ),
         ([], r"problem Toy has no terms left to minimise"),
     ],
 )

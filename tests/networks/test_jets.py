@@ -116,9 +116,7 @@ def test_an_affine_map_of_a_jet_adds_the_bias_to_the_value_only(with_bias):
     x, weight = points(), torch.randn(4, 2, dtype=torch.float64)
     bias = torch.randn(4, dtype=torch.float64) if with_bias else None
     jet = affine(jet_of_function(inner, x, EVERYTHING), weight, bias)
-    expected = jet_by_reverse_mode(
-        lambda y: torch.nn.functional.linear(inner(y), weight, bias), x, EVERYTHING
-    )
+    expected = jet_by_reverse_mode(lambda y: torch.nn.functional.linear(inner(y), weight, bias), x, EVERYTHING)
     torch.testing.assert_close(jet, expected, **TOLERANCE)
 
 

@@ -182,4 +182,6 @@ def test_derivatives_of_a_lifting_from_a_boundary_are_finite_inside():
     slope = torch.func.vmap(derivative(lambda p: bound.base(p[None])[0], (0,)))(at)[:, 0]
     step = torch.tensor([[1e-6, 0.0]], dtype=torch.float64)
     difference = ((bound.base(at + step) - bound.base(at - step)) / 2e-6)[:, 0]
-    torch.testing.assert_close(slope, difference, rtol=1e-6, atol=1e-6)  # central differences: h² f''' ≈ 1e-9, ε/h ≈ 1e-10
+    torch.testing.assert_close(
+        slope, difference, rtol=1e-6, atol=1e-6
+    )  # central differences: h² f''' ≈ 1e-9, ε/h ≈ 1e-10

@@ -81,7 +81,10 @@ def test_a_condition_is_for_the_field_that_it_names(kind):
 
 
 def test_an_unknown_name_in_a_value_is_an_error_that_names_the_term():
-    with pytest.raises(ProblemError, match=r"the value of term 'dirichlet_boundary' asks for 'mu', which is not known; .*: nu, t, u, x\)"):
+    with pytest.raises(
+        ProblemError,
+        match=r"the value of term 'dirichlet_boundary' asks for 'mu', which is not known; .*: nu, t, u, x\)",
+    ):
         rows(Dirichlet(lambda mu: mu))
     with pytest.raises(ProblemError, match=r"the rate of term 'initial_t_min' asks for 'mu'"):
         rows(Initial(0.0, rate=lambda mu: mu))
