@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from pescitrain.errors import EvaluationError
+from pescitrain.evaluation.arithmetic import Arithmetic
 from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, FunctionalJacobian
 from pescitrain.evaluation.linearization import Linearization
@@ -83,7 +83,7 @@ class Evaluator:
         self.parameters, self.samples, self.comm = parameters, samples, comm
         self.surrogate, self.problem = surrogate, problem
         self.counters = Counters()
-        self.torch_seconds = 0.0
+        self.arithmetic = Arithmetic()
         self._residuals = Residuals(problem, surrogate, parameters.unknowns)
         self._recent = _RecentPoints()
         self._theta = parameters.values.numpy()
@@ -105,7 +105,7 @@ class Evaluator:
             return known.value
         self._theta[:] = theta
         self.counters.objective += 1
-        value = _value(self._reduced(len(self.samples), self._add_objective))
+        value = _value(self._reduced("Objective", len(self.samples), self._add_objective))
         self._recent.add(theta, value, None)
         return value
 
@@ -116,7 +116,8 @@ class Evaluator:
             return known.value, known.gradient
         self._theta[:] = theta
         self.counters.gradient += 1
-        buffer = self._reduced(len(self.samples) + self.parameters.size, self._add_objective_gradient)
+        size = len(self.samples) + self.parameters.size
+        buffer = self._reduced("Gradient", size, self._add_objective_gradient)
         value, gradient = _value(buffer[: len(self.samples)]), buffer[len(self.samples) :]
         if not (np.isfinite(value.objective) and np.isfinite(gradient).all()):
             value, gradient = Value(np.inf, value.terms), np.zeros_like(gradient)
@@ -134,7 +135,7 @@ class Evaluator:
                 for _, samples, chunk in self._chunks():
                     parts.append(self._residuals.rows(samples, chunk, Tape()).reshape(-1).numpy())
 
-        self._reduced(0, work)
+        self._reduced("Residual", 0, work)
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def linearize(self, theta: Array) -> Linearization:
@@ -156,9 +157,9 @@ class Evaluator:
                     jacobians.append(FunctionalJacobian(self._residuals, samples, chunk, self.parameters))
                 residuals.append(rows.detach().reshape(-1).numpy())
 
-        self._reduced(0, work)
+        self._reduced("Linearize", 0, work)
         residual = np.concatenate(residuals) if residuals else np.zeros(0)
-        return Linearization(self.comm, self.parameters, jacobians, residual, self.counters)
+        return Linearization(self.comm, self.parameters, jacobians, residual, self.counters, self.arithmetic)
 
     def _chunks(self) -> list[tuple[int, TermSamples, Chunk]]:
         return [(term, samples, chunk) for term, samples in enumerate(self.samples) for chunk in samples.chunks]
@@ -177,17 +178,16 @@ class Evaluator:
             buffer[term] += float(objective.detach())
         buffer[len(self.samples) :] = self.parameters.gradient.numpy()
 
-    def _reduced(self, size: int, work: Callable[[Array], None]) -> Array:
-        """Sum over ranks what ``work`` adds to a buffer; agree on failure in the same reduction."""
+    def _reduced(self, event: str, size: int, work: Callable[[Array], None]) -> Array:
+        """Sum over ranks what ``work`` adds to a buffer, timed as ``event``; agree on failure in the same reduction."""
         buffer = np.zeros(size + 1)
         failure: Exception | None = None
-        start = time.perf_counter()
         try:
-            work(buffer[:size])
+            with self.arithmetic.event(event):
+                work(buffer[:size])
         except Exception as error:  # any error of a user's residual: agreed on below, raised on all ranks
             failure = error
             buffer[size] = 1.0
-        self.torch_seconds += time.perf_counter() - start
         self.comm.Allreduce(MPI.IN_PLACE, buffer)
         if buffer[size] > 0.0:
             raise_together(self.comm, failure)

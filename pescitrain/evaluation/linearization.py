@@ -11,6 +11,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pescitrain.evaluation.arithmetic import Arithmetic
 from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian
 from pescitrain.networks.parameters import Entry, FlatParameters
@@ -30,6 +31,7 @@ class Linearization:
     chunks: list[ChunkJacobian]
     residual: Array
     counters: Counters
+    arithmetic: Arithmetic
 
     @property
     def rows(self) -> int:
@@ -40,7 +42,7 @@ class Linearization:
         """J v: (n,), the same on all ranks -> (m_local,). Not collective."""
         self.counters.jvp += 1
         v = torch.from_numpy(np.ascontiguousarray(direction))
-        with torch.no_grad():
+        with self.arithmetic.event("JacobianMult"), torch.no_grad():
             parts = [chunk.times(v) for chunk in self.chunks]
         return torch.cat(parts).numpy() if parts else np.zeros(0)
 
@@ -50,7 +52,7 @@ class Linearization:
         w = torch.from_numpy(np.ascontiguousarray(cotangent))
         total = torch.zeros(self.parameters.size, dtype=torch.float64)
         position = 0
-        with torch.no_grad():
+        with self.arithmetic.event("JacobianMultTranspose"), torch.no_grad():
             for chunk in self.chunks:
                 chunk.add_transpose_times(w[position : position + chunk.rows], total)
                 position += chunk.rows
@@ -71,7 +73,7 @@ class Linearization:
         """
         sums = [torch.zeros(len(indices), len(indices), dtype=torch.float64) for indices in index_sets]
         selections = [self._select(indices) for indices in index_sets]
-        with torch.no_grad():
+        with self.arithmetic.event("GaussNewtonBlocks"), torch.no_grad():
             for chunk in self.chunks:
                 for total, (entries, columns) in zip(sums, selections, strict=True):
                     jacobian = chunk.dense(entries)
@@ -89,7 +91,7 @@ class Linearization:
     def gauss_newton_diagonal(self) -> Array:
         """diag(JᵀJ) (n,), the same on all ranks. Collective."""
         total = torch.zeros(self.parameters.size, dtype=torch.float64)
-        with torch.no_grad():
+        with self.arithmetic.event("GaussNewtonDiagonal"), torch.no_grad():
             for chunk in self.chunks:
                 total += chunk.dense(self.parameters.entries).square().sum(0)
         result = total.numpy()

@@ -101,7 +101,7 @@ def write_summary(
         "terms": dict(zip(evaluator.term_names, _last_terms(history), strict=False)),
         "wall_s": round(wall_s, 4),
         "setup_s": round(setup_s, 4),
-        "torch_s": round(evaluator.torch_seconds, 4),
+        "torch_s": round(evaluator.arithmetic.seconds, 4),
         "evaluations": evaluator.counters.as_dict(),
         "closures": evaluator.counters.closures,
         "peak_rss_mb": round(peak_mb, 1),

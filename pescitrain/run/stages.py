@@ -122,7 +122,9 @@ class Training:
         layout, state = self.setup.system.layout, self.state
         theta = layout.vec_from(state.theta)
         evaluator, before = self.setup.evaluator, dict(vars(self.setup.evaluator.counters))
-        start, _ = evaluator.objective_gradient(state.theta)  # the solver finds it cached
+        self.clock.start()
+        with PETSc.Log.Stage("Train"):
+            start, _ = evaluator.objective_gradient(state.theta)  # the solver finds it cached
         if state.iteration > 0:
             evaluator.counters.restore(before)  # the run that wrote the checkpoint has counted it
         if not np.isfinite(start.objective):
@@ -130,7 +132,6 @@ class Training:
                 "the objective is not finite at the start: look for logarithms and divisions in the residual, or "
                 "try another -seed"
             )
-        self.clock.start()
         while True:
             segment = self.interval - state.iteration % self.interval
             with PETSc.Log.Stage("Train"):

@@ -209,11 +209,11 @@ def test_an_evaluation_leaves_the_networks_at_its_point():
 
 def test_time_in_torch_is_summed():
     evaluator = CASES["poisson"].build()
-    assert evaluator.torch_seconds == 0.0
+    assert evaluator.arithmetic.seconds == 0.0
     evaluator.objective(start(evaluator))
-    first = evaluator.torch_seconds
+    first = evaluator.arithmetic.seconds
     evaluator.linearize(start(evaluator))
-    assert 0.0 < first < evaluator.torch_seconds
+    assert 0.0 < first < evaluator.arithmetic.seconds
 
 
 def test_counters_continue_from_what_was_saved():

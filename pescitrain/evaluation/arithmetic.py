@@ -1,0 +1,30 @@
+"""The clock of torch's arithmetic: events of PETSc's ``-log_view``, and their sum for summary.json."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from petsc4py import PETSc
+
+
+class Arithmetic:
+    """What of a run is arithmetic of the network, on this rank; the rest is PETSc, MPI and Python.
+
+    Each kind of work is an event of its own: ``PSTObjective``, ``PSTGradient``, ``PSTResidual``, ``PSTLinearize``,
+    ``PSTJacobianMult``, ``PSTJacobianMultTranspose``, ``PSTGaussNewtonBlocks``, ``PSTGaussNewtonDiagonal``.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def event(self, name: str) -> Iterator[None]:
+        """Log the block as the event ``PST<name>`` and add its seconds. Not collective."""
+        start = time.perf_counter()
+        with PETSc.Log.Event(f"PST{name}"):
+            try:
+                yield
+            finally:
+                self.seconds += time.perf_counter() - start
