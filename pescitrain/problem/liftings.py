@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pescitrain.errors import ProblemError
+from pescitrain.problem.facet_distance import FacetDistance
 from pescitrain.problem.field import ByName, Coordinates
 
 Function = Callable[..., Any]
@@ -80,67 +81,27 @@ class BoundLifting(torch.nn.Module):
         return self.base(x) + mixed.sum(-1)
 
 
-class FacetDistance(torch.nn.Module):
-    """A smooth function that is zero on given straight facets and positive elsewhere.
-
-    The R-equivalence joining of the normalised distances of segments (2-D) or points (1-D),
-    d = (Σ d_i^(−m))^(−1/m), after Sukumar & Srivastava, CMAME 389 (2022) 114333, eqs. (3.8), (3.14).
-    Its second derivatives are unbounded at the end points of segments: quadrature points stay off them.
-    """
-
-    starts: Tensor
-    ends: Tensor
-
-    def __init__(self, facets: NDArray[np.float64], order: int = 1) -> None:
-        super().__init__()
-        if facets.ndim != 3 or facets.shape[2] > 2:
-            raise ProblemError(
-                "hard conditions from a mesh's boundary are there for meshes in one and two dimensions: "
-                "use -bc_enforce soft"
-            )
-        self.order = order
-        self.register_buffer("starts", torch.from_numpy(np.ascontiguousarray(facets[:, 0])))
-        self.register_buffer("ends", torch.from_numpy(np.ascontiguousarray(facets[:, -1])))
-
-    def each(self, x: Tensor) -> Tensor:
-        """(M, d) -> (M, facets): the normalised distance to each facet."""
-        offset = x.unsqueeze(1) - self.starts
-        if self.starts.shape[1] == 1:
-            return offset.square().sum(-1).sqrt()
-        tangent = self.ends - self.starts
-        length = tangent.square().sum(-1).sqrt()
-        normal_distance = (offset[..., 0] * tangent[:, 1] - offset[..., 1] * tangent[:, 0]) / length
-        middle = x.unsqueeze(1) - 0.5 * (self.starts + self.ends)
-        trimming = (0.25 * length**2 - middle.square().sum(-1)) / length
-        blend = (trimming**2 + normal_distance**4).sqrt()
-        return (normal_distance**2 + 0.25 * (blend - trimming) ** 2).sqrt()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(M, d) -> (M,)."""
-        return self.each(x).pow(-self.order).sum(1).pow(-1.0 / self.order)
-
-
 def from_boundary(
-    pieces: Sequence[tuple[NDArray[np.float64], Callable[[Tensor], Tensor]]], conditions: Sequence[str], order: int = 1
+    pieces: Sequence[tuple[NDArray[np.float64], Callable[[Tensor], Tensor]]], conditions: Sequence[str]
 ) -> Lifting:
     """The lifting of one field from boundary facets of a mesh.
 
     factor = the joined distance of all facets; base = the transfinite interpolation of the boundary values,
-    Σ_p g_p Π_{q≠p} d_q^m / Σ_p Π_{q≠p} d_q^m (Rvachev et al., Appl. Mech. Rev. 54 (2001), eq. (4)).
+    Σ_p g_p Π_{q≠p} d_q / Σ_p Π_{q≠p} d_q (Rvachev et al., Appl. Mech. Rev. 54 (2001), eq. (4)).
 
     ``pieces``: for each Dirichlet boundary its facets (F, vertices, d) and its value, a function (M, d) -> (M,).
     """
-    distances = [FacetDistance(facets, order) for facets, _ in pieces]
+    distances = [FacetDistance(facets) for facets, _ in pieces]
 
     def factor(__x__: Tensor) -> Tensor:
-        joined = torch.stack([distance(__x__).pow(-order) for distance in distances])
-        return joined.sum(0).pow(-1.0 / order)
+        joined = torch.stack([1.0 / distance(__x__) for distance in distances])
+        return 1.0 / joined.sum(0)
 
     def base(__x__: Tensor) -> Tensor:
         values = torch.stack([value(__x__) for _, value in pieces])
-        powers = [distance(__x__).pow(order) for distance in distances]
-        others = [[power for q, power in enumerate(powers) if q != p] for p in range(len(pieces))]
-        weights = torch.stack([math.prod(group, start=torch.ones_like(powers[0])) for group in others])
+        apart = [distance(__x__) for distance in distances]
+        others = [[d for q, d in enumerate(apart) if q != p] for p in range(len(pieces))]
+        weights = torch.stack([math.prod(group, start=torch.ones_like(apart[0])) for group in others])
         total = weights.sum(0)
         # Where pieces meet, all weights vanish and the mean of their values stands for the limit.
         weights = torch.where(total == 0.0, torch.ones_like(weights), weights)

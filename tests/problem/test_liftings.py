@@ -7,7 +7,8 @@ from toys import derivative
 
 from pescitrain.errors import ProblemError
 from pescitrain.problem import Lifting
-from pescitrain.problem.liftings import FacetDistance, from_boundary
+from pescitrain.problem.facet_distance import FacetDistance
+from pescitrain.problem.liftings import from_boundary
 
 X = torch.tensor([[0.2, 0.7], [-0.4, 0.1], [0.9, -0.3]], dtype=torch.float64)
 x, y = X.unbind(-1)
@@ -62,67 +63,6 @@ def along(facet, count=7):
     return torch.from_numpy(facet[0] + s * (facet[-1] - facet[0]))
 
 
-@pytest.mark.parametrize("order", [1, 2])
-def test_the_distance_is_zero_on_the_facets_and_positive_elsewhere(order):
-    distance = FacetDistance(SQUARE, order)
-    for facet in SQUARE:
-        assert float(distance(along(facet)).abs().max()) < 1e-15
-    inside = torch.rand(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.98 + 0.01
-    assert float(distance(inside).min()) > 1e-3
-    assert float(distance(inside + 2.0).min()) > 1e-3
-
-
-@pytest.mark.parametrize("order", [1, 2])
-def test_the_distance_has_unit_slope_on_the_facets(order):
-    distance = FacetDistance(SQUARE, order)
-    inwards = np.array([[0, 1], [-1, 0], [0, -1], [1, 0]], dtype=float)
-    for facet, normal in zip(SQUARE, inwards, strict=True):
-        near = along(facet) + 1e-6 * torch.from_numpy(normal)
-        # Quadratic terms of size 10 within 1e-6 of the facet; tangential slopes are of the size of the distance.
-        torch.testing.assert_close(distance(near), torch.full((7,), 1e-6, dtype=torch.float64), rtol=2e-5, atol=0.0)
-        slope = torch.func.vmap(torch.func.grad(lambda p: distance(p[None])[0]))(near)
-        torch.testing.assert_close(slope, torch.from_numpy(normal).expand(7, 2), rtol=0.0, atol=5e-5)
-
-
-def test_the_distance_to_one_facet_is_that_of_its_line_over_it_and_of_its_ends_beyond():
-    distance = FacetDistance(np.array([[[0.0, 0.0], [2.0, 0.0]]]))
-    at = torch.tensor([[1.0, 1e-3], [3.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
-    # Beyond the ends on the line: f = 0, t = (1 − 4)/2, so φ = |t|.
-    torch.testing.assert_close(distance(at), torch.tensor([1e-3, 1.5, 1.5], dtype=torch.float64), rtol=1e-5, atol=0.0)
-    # Off the line, by the formula of Sukumar & Srivastava (3.8): f = 1, t = 1/2 − 1/2 = 0 at (1, 1).
-    above = distance(torch.tensor([[1.0, 1.0]], dtype=torch.float64))
-    torch.testing.assert_close(above, torch.tensor([1.25], dtype=torch.float64).sqrt(), rtol=1e-15, atol=0.0)
-
-
-def test_facets_join_by_r_equivalence():
-    single = [FacetDistance(SQUARE[k : k + 1]) for k in range(4)]
-    at = torch.tensor([[0.3, 0.4], [0.8, 0.1]], dtype=torch.float64)
-    each = torch.stack([d(at) for d in single])
-    torch.testing.assert_close(FacetDistance(SQUARE).each(at), each.T, rtol=1e-15, atol=0.0)
-    for order in (1, 2, 3):
-        expected = (each**-order).sum(0) ** (-1 / order)
-        torch.testing.assert_close(FacetDistance(SQUARE, order)(at), expected, rtol=1e-14, atol=0.0)
-
-
-def test_points_of_a_curved_facet_between_its_ends_do_not_count():
-    with_middle = np.array([[[0.0, 0.0], [0.5, 0.0], [1.0, 0.0]]])
-    at = torch.tensor([[0.3, 0.4]], dtype=torch.float64)
-    assert torch.equal(FacetDistance(with_middle)(at), FacetDistance(with_middle[:, ::2])(at))
-
-
-def test_in_one_dimension_the_distance_is_to_points():
-    distance = FacetDistance(np.array([[[0.0]], [[1.0]]]))
-    at = torch.tensor([[0.0], [0.25], [1.0]], dtype=torch.float64)
-    torch.testing.assert_close(distance(at), torch.tensor([0.0, 0.1875, 0.0], dtype=torch.float64))
-
-
-def test_three_dimensions_are_refused_with_the_way_out():
-    with pytest.raises(ProblemError, match="use -bc_enforce soft"):
-        FacetDistance(np.zeros((1, 3, 3)))
-    with pytest.raises(ProblemError, match="use -bc_enforce soft"):
-        FacetDistance(np.zeros((3, 2)))
-
-
 def value_left(p):
     return 1.0 + p[:, 1] ** 2
 
@@ -138,9 +78,8 @@ def value_rest(p):
 PIECES = [(SQUARE[3:], value_left), (SQUARE[:1], value_bottom), (SQUARE[1:3], value_rest)]
 
 
-@pytest.mark.parametrize("order", [1, 2])
-def test_a_lifting_from_a_boundary_meets_all_its_values(order):
-    lifting = from_boundary(PIECES, ("left", "bottom", "rest"), order)
+def test_a_lifting_from_a_boundary_meets_all_its_values():
+    lifting = from_boundary(PIECES, ("left", "bottom", "rest"))
     bound = lifting.bind(("x", "y"), 1)
     assert lifting.conditions == ("left", "bottom", "rest")
     for facets, value in PIECES:
@@ -150,16 +89,16 @@ def test_a_lifting_from_a_boundary_meets_all_its_values(order):
             torch.testing.assert_close(bound(at, network)[:, 0], value(at), rtol=1e-12, atol=1e-12)
     inside = torch.tensor([[0.5, 0.5], [0.1, 0.8]], dtype=torch.float64)
     assert (bound.factor(inside) > 0.01).all()
-    joined = FacetDistance(SQUARE, order)(inside)
+    joined = FacetDistance(SQUARE)(inside)
     torch.testing.assert_close(bound.factor(inside)[:, 0], joined, rtol=1e-14, atol=0.0)
 
 
 def test_the_base_is_the_transfinite_interpolation():
     at = torch.tensor([[0.3, 0.6]], dtype=torch.float64)
-    d = torch.stack([FacetDistance(facets, 2)(at) for facets, _ in PIECES]) ** 2
+    d = torch.stack([FacetDistance(facets)(at) for facets, _ in PIECES])
     g = torch.stack([value(at) for _, value in PIECES])
     w = torch.stack([d[1] * d[2], d[0] * d[2], d[0] * d[1]])
-    base = from_boundary(PIECES, (), 2).bind(("x", "y"), 1).base(at)[:, 0]
+    base = from_boundary(PIECES, ()).bind(("x", "y"), 1).base(at)[:, 0]
     torch.testing.assert_close(base, (w * g).sum(0) / w.sum(0), rtol=1e-14, atol=0.0)
 
 
