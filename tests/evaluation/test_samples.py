@@ -6,9 +6,11 @@ import torch
 from toys import CASES, Toy, mlp
 
 from pescitrain.errors import ProblemError
-from pescitrain.evaluation.samples import SamplingPlan, sample_terms
+from pescitrain.evaluation.residuals import Residuals
+from pescitrain.evaluation.samples import SamplingPlan, sample_terms, samples_at
 from pescitrain.geometry import Box, Sampling
 from pescitrain.networks import Components, Laplacian
+from pescitrain.networks.tape import Tape
 from pescitrain.problem import Data, Dirichlet, Lifting, Neumann, Periodic, Residual, Surrogate
 from pescitrain.problem.surrogate import network_outputs
 
@@ -220,3 +222,20 @@ def test_rows_on_the_boundary_see_the_normal_by_name():
     assert samples.points.normals is not None
     (flux,) = sample(Toy([Neumann(lambda n: n.y, on="y_min")]))
     assert flux.components == Components.closed([(0,), (1,)])
+
+
+def test_an_interior_term_can_be_looked_at_anywhere_unscaled():
+    """Against the rows of an evaluator whose points are the ones that are asked for."""
+    evaluator = CASES["poisson"].build()
+    (samples,) = (s for s in evaluator.samples if s.term.place == "interior")
+    moved = samples_at(samples, evaluator.surrogate, samples.points.x[::2])
+    residuals = Residuals(evaluator.problem, evaluator.surrogate, evaluator.parameters.unknowns)
+
+    def rows(of):
+        with torch.no_grad():
+            return torch.cat([residuals.rows(of, chunk, Tape()) for chunk in of.chunks])
+
+    assert len(moved.points) == len(samples.points.x[::2])
+    scale = torch.cat([chunk.scale for chunk in samples.chunks])
+    expected = (rows(samples) / scale[:, None])[::2]
+    torch.testing.assert_close(rows(moved), expected, rtol=1e-12, atol=1e-14)
