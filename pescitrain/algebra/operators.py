@@ -82,6 +82,43 @@ class GaussNewtonOperator:
         """Add a multiple of the identity until θ moves, as Newton types do."""
         self._shift += amount
 
+    def createSubMatrix(self, mat: PETSc.Mat, rows: PETSc.IS, _: PETSc.IS, __: PETSc.Mat | None) -> PETSc.Mat:
+        """The operator on the parameters that no bound holds, as bounded Newton types ask for it. Collective."""
+        size = (rows.getLocalSize(), PETSc.DETERMINE)
+        return PETSc.Mat().createPython((size, size), RestrictedOperator(mat, rows), comm=self.layout.comm)
+
+
+class RestrictedOperator:
+    """Python Mat context of R A Rᵀ, where R picks some of the parameters."""
+
+    def __init__(self, whole: PETSc.Mat, indices: PETSc.IS) -> None:
+        self.whole, self.indices = whole, indices
+        self._v, self._out = whole.createVecRight(), whole.createVecLeft()
+
+    def extend(self, v: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = Rᵀ v: zero where the others are. Collective."""
+        out.set(0.0)
+        part = out.getSubVector(self.indices)
+        v.copy(part)
+        out.restoreSubVector(self.indices, part)
+
+    def restrict(self, v: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = R v. Collective."""
+        part = v.getSubVector(self.indices)
+        part.copy(out)
+        v.restoreSubVector(self.indices, part)
+
+    def mult(self, _: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = R A Rᵀ v. Collective."""
+        self.extend(v, self._v)
+        self.whole.mult(self._v, self._out)
+        self.restrict(self._out, out)
+
+    def getDiagonal(self, _: PETSc.Mat, out: PETSc.Vec) -> None:
+        """The diagonal of A at these parameters. Collective."""
+        self.whole.getDiagonal(self._out)
+        self.restrict(self._out, out)
+
 
 def create_gauss_newton(layout: ParameterLayout, evaluator: Evaluator, damping: float = 0.0) -> PETSc.Mat:
     """JᵀJ + λI as a Python Mat of the layout of θ. Collective."""
@@ -101,11 +138,20 @@ class AssembledGaussNewton:
 
     Parameters
     ----------
-    damping : float     λ relative to the mean of the diagonal of JᵀJ
+    damping : float         λ relative to the mean of the diagonal of JᵀJ
+    uncoupled : (k,)        parameters whose rows and columns are zero but for the diagonal
     """
 
-    def __init__(self, layout: ParameterLayout, blocks: list[Block], kind: MatrixKind, damping: float) -> None:
+    def __init__(
+        self,
+        layout: ParameterLayout,
+        blocks: list[Block],
+        kind: MatrixKind,
+        damping: float,
+        uncoupled: np.ndarray | None = None,
+    ) -> None:
         self.layout, self.kind, self.damping = layout, kind, damping
+        self.uncoupled = np.zeros(0, dtype=int) if uncoupled is None else uncoupled
         sizes = ((layout.local_size, layout.size),) * 2
         if kind == "dense":
             everything = np.arange(layout.size, dtype=PETSc.IntType)
@@ -137,6 +183,10 @@ class AssembledGaussNewton:
         dense_blocks = linearization.gauss_newton_blocks(self.blocks, self.owners)
         for indices, block in zip(self.blocks, dense_blocks, strict=True):
             if block is not None:
+                alone = np.flatnonzero(np.isin(indices, self.uncoupled))
+                own = block[alone, alone]
+                block[alone, :] = block[:, alone] = 0.0
+                block[alone, alone] = own
                 self.mat.setValues(indices, indices, block, addv=PETSc.InsertMode.INSERT)
         self.mat.assemble()
         diagonal = self.mat.getDiagonal()

@@ -12,7 +12,7 @@ from petsc4py import PETSc
 from pescitrain.algebra.decomposition import Block
 from pescitrain.algebra.layout import ParameterLayout
 from pescitrain.algebra.network_dm import create_network_dm
-from pescitrain.algebra.operators import AssembledGaussNewton, MatrixKind
+from pescitrain.algebra.operators import AssembledGaussNewton, MatrixKind, RestrictedOperator
 from pescitrain.algebra.options import get_string, set_default
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Linearization
@@ -29,15 +29,22 @@ class Preconditioner:
     prefix : str            options prefix: a bare ``-pc_type``, ``-sub_*``, ``-fieldsplit_*``, ``-mg_*`` means this PC
     kind : str or None      ``-gn_mat``; None: dense for lu and cholesky, else blocks
     damping : float         ``-gn_shift``, relative to the mean of the diagonal
+    uncoupled : (k,)        parameters that P couples with no other; none unless given
     """
 
     def __init__(
-        self, layout: ParameterLayout, blocks: list[Block], prefix: str, kind: MatrixKind | None, damping: float
+        self,
+        layout: ParameterLayout,
+        blocks: list[Block],
+        prefix: str,
+        kind: MatrixKind | None,
+        damping: float,
+        uncoupled: np.ndarray | None = None,
     ) -> None:
         self.layout, self.blocks, self.prefix = layout, blocks, prefix
         self.pc_type = get_string(prefix + "pc_type", "asm") or "asm"
         self.matrix = AssembledGaussNewton(
-            layout, blocks, kind or ("dense" if self.pc_type in DIRECT else "blocks"), damping
+            layout, blocks, kind or ("dense" if self.pc_type in DIRECT else "blocks"), damping, uncoupled
         )
         self.dm = create_network_dm(layout, blocks, lambda: self.matrix.mat)
         self.pc = self._create_pc()
@@ -138,14 +145,27 @@ class Preconditioner:
 
 
 class SharedPC:
-    """Python PC context that hands everything to the one preconditioner; it has no ``reset`` on purpose."""
+    """Python PC context that hands everything to the one preconditioner M; it has no ``reset`` on purpose.
+
+    Where a method solves on the parameters that no bound holds, it is R M Rᵀ.
+    """
 
     def __init__(self, inner: Preconditioner) -> None:
         self.inner = inner
 
-    def apply(self, _: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
+    def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = M x. Collective."""
-        self.inner.apply(x, y)
+        operator = pc.getOperators()[0]
+        restricted = operator.getPythonContext() if operator.getType() == PETSc.Mat.Type.PYTHON else None
+        if not isinstance(restricted, RestrictedOperator):
+            self.inner.apply(x, y)
+            return
+        whole, result = self.inner.layout.create_vec(), self.inner.layout.create_vec()
+        restricted.extend(x, whole)
+        self.inner.apply(whole, result)
+        restricted.restrict(result, y)
+        whole.destroy()
+        result.destroy()
 
     def applyTranspose(self, _: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = Mᵀ x. Collective."""

@@ -116,6 +116,15 @@ class Box:
         axes = [np.linspace(*bounds) for bounds in zip(self.lower, self.upper, numbers, strict=True)]
         return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, self.dimension)
 
+    def grid_weights(self, shape: Sequence[int]) -> Floats:
+        """Weights (prod(shape),) of the trapezoidal rule on :meth:`grid`, which add up to the volume."""
+        weights = np.ones(())
+        for side, number in zip(self.sides, shape, strict=True):
+            axis = np.full(number, side / (number - 1))
+            axis[[0, -1]] *= 0.5
+            weights = np.multiply.outer(weights, axis)
+        return weights.reshape(-1)
+
     def _axis(self, face: str) -> int:
         return self.coordinates.index(face.rpartition("_")[0])
 

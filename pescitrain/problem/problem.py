@@ -74,7 +74,7 @@ class Problem:
 
     def terms(self) -> Sequence[Term]:
         """The equations and conditions."""
-        raise NotImplementedError
+        raise ProblemError(f"problem {self.name} has no terms(): return its equations and conditions")
 
     def lifting(self) -> Lifting | None:
         """The ansatz of ``-bc_enforce hard``; None: built from the mesh's boundary if there is a mesh."""

@@ -23,6 +23,7 @@ from pescitrain.problem import Dirichlet, Lifting, Problem, Surrogate
 from pescitrain.problem.field import ByName
 from pescitrain.problem.liftings import from_boundary
 from pescitrain.problem.surrogate import network_outputs
+from pescitrain.run.agreement import together
 from pescitrain.run.loading import find_file
 from pescitrain.run.options import Settings
 
@@ -58,12 +59,13 @@ def build(problem: Problem, settings: Settings, comm: PETSc.Comm) -> Setup:
     """
     mpi_comm: MPI.Intracomm = comm.tompi4py()
     domain = create_domain(problem, settings, mpi_comm)
-    lifting = create_lifting(problem, settings, domain)
-    networks = create_networks(problem, settings, domain, lifting)
-    surrogate = Surrogate(problem, networks, lifting)
-    parameters = FlatParameters(surrogate.networks, [(name, u.initial) for name, u in problem.unknowns.items()])
-    plan = sampling_plan(settings, isinstance(domain, Mesh))
-    samples = sample_terms(problem, surrogate, domain, plan, comm.rank, comm.size, settings.sample_chunk)
+    with together(mpi_comm, settings.problem):
+        lifting = create_lifting(problem, settings, domain)
+        networks = create_networks(problem, settings, domain, lifting)
+        surrogate = Surrogate(problem, networks, lifting)
+        parameters = FlatParameters(surrogate.networks, [(name, u.initial) for name, u in problem.unknowns.items()])
+        plan = sampling_plan(settings, isinstance(domain, Mesh))
+        samples = sample_terms(problem, surrogate, domain, plan, comm.rank, comm.size, settings.sample_chunk)
     evaluator = Evaluator(problem, surrogate, parameters, samples, mpi_comm)
     layout = ParameterLayout(parameters, comm, "even" if settings.part_owner == "even" else "blocks")
     kind = "balanced" if settings.part_type == "balanced" else "layer"
@@ -75,7 +77,8 @@ def build(problem: Problem, settings: Settings, comm: PETSc.Comm) -> Setup:
 
 def create_domain(problem: Problem, settings: Settings, comm: MPI.Intracomm) -> Box | Mesh:
     """The mesh of ``-mesh`` or of the problem, or the box of the problem. Collective."""
-    box = problem.domain()
+    with together(comm, settings.problem):
+        box = problem.domain()
     if box is not None:
         if settings.mesh is not None:
             raise OptionError(f"-mesh {settings.mesh}: problem {problem.name} lives in a box and takes no mesh")
@@ -84,7 +87,8 @@ def create_domain(problem: Problem, settings: Settings, comm: MPI.Intracomm) -> 
     if name is None:
         raise OptionError(f"problem {problem.name} lives on a mesh: give one by -mesh file.msh")
     mesh = Mesh.read(str(find_file(name, "-mesh")), comm)
-    problem.on_mesh(mesh)
+    with together(comm, settings.problem):
+        problem.on_mesh(mesh)
     if mesh.dimension != len(problem.coordinates):
         raise ProblemError(
             f"-mesh {name} has {mesh.dimension} dimensions, problem {problem.name} has the coordinates "
@@ -116,8 +120,9 @@ def create_lifting(problem: Problem, settings: Settings, domain: Box | Mesh) -> 
         if isinstance(term, Dirichlet):
             names = (term.on,) if isinstance(term.on, str) else tuple(term.on)
             for name in names:
-                facets = domain.nodes[domain.boundary_facets(name)]
-                pieces.append((facets, _boundary_value(term, problem)))
+                vertices = domain.boundary_facets(name)
+                vertices = np.where(vertices < 0, vertices[:, :1], vertices)  # a triangle among quadrilaterals
+                pieces.append((domain.nodes[vertices], _boundary_value(term, problem)))
             places += names
     if not pieces:
         raise OptionError(f"-bc_enforce hard: problem {problem.name} has no Dirichlet term to make exact")
@@ -218,7 +223,7 @@ def evaluation_grid(problem: Problem, box: Box) -> tuple[int, ...]:
 def create_metric(
     problem: Problem, settings: Settings, domain: Box | Mesh, surrogate: Surrogate, comm: MPI.Intracomm
 ) -> ErrorMetric | None:
-    """The error against the reference: on the nodes of a mesh weighted by its lumped mass, or on a grid. Collective."""
+    """The error against the reference: by the lumped mass of a mesh, or the trapezoidal rule in a box. Collective."""
     outputs = surrogate.outputs
     file = settings.ref_file
     if file is None and (settings.mesh is None or settings.mesh == problem.mesh):
@@ -234,16 +239,17 @@ def create_metric(
     if isinstance(domain, Mesh):
         x, weights = domain.nodes, domain.nodal_weights()
     else:
-        x = domain.grid(evaluation_grid(problem, domain))
-        weights = np.ones(len(x))
+        shape = evaluation_grid(problem, domain)
+        x, weights = domain.grid(shape), domain.grid_weights(shape)
     if field is not None:
         reference = field(x)
     else:
         assert problem.exact is not None
         known = {name: x[:, axis] for axis, name in enumerate(problem.coordinates)}
-        values = ByName(problem.exact, f"the exact solution of problem {problem.name}")(known)
-        columns = list(values) if isinstance(values, tuple | list) else [values]
-        reference = np.stack([np.broadcast_to(np.asarray(c), (len(x),)) for c in columns], axis=-1)
+        with together(comm, settings.problem):
+            values = ByName(problem.exact, f"the exact solution of problem {problem.name}")(known)
+            columns = list(values) if isinstance(values, tuple | list) else [values]
+            reference = np.stack([np.broadcast_to(np.asarray(c), (len(x),)) for c in columns], axis=-1)
     if reference.shape[1] != len(outputs):
         raise ProblemError(f"the reference has {reference.shape[1]} fields, problem {problem.name} has {len(outputs)}")
     return ErrorMetric(surrogate, x, weights, reference, comm)

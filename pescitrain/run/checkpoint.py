@@ -117,25 +117,29 @@ def load(folder: Path, layout: ParameterLayout, mark: str) -> State:
                 )
         except FileNotFoundError:
             problem = f"there is no checkpoint in {folder}: give the folder `checkpoint` of a run"
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             problem = (
                 f"the checkpoint {folder} is broken ({type(error).__name__}: {error}): start without -ckpt_restart"
             )
     header, history, problem, folder = comm.bcast((header, history, problem, folder))
     if problem or header is None:
         raise RestartError(f"-ckpt_restart: {problem}")
-    vectors = _read_vectors(folder / "vectors.petsc", header["vectors"], layout)
-    theta = vectors.pop("theta")[0]
-    return State(
-        theta,
-        header["stage"],
-        header["iteration"],
-        header["wall_s"],
-        header["counters"],
-        vectors,
-        history,
-        header["stage_start_s"],
-    )
+    try:
+        vectors = _read_vectors(folder / "vectors.petsc", header["vectors"], layout)
+        theta = vectors.pop("theta")[0]
+        return State(
+            theta,
+            header["stage"],
+            header["iteration"],
+            header["wall_s"],
+            header["counters"],
+            vectors,
+            history,
+            header["stage_start_s"],
+        )
+    except (KeyError, AttributeError, PETSc.Error) as error:  # on all ranks: they read the same
+        reason = str(error).strip().splitlines()[-1]
+        raise RestartError(f"-ckpt_restart: the checkpoint {folder} is broken ({reason})") from error
 
 
 def _whole(folder: Path) -> Path:

@@ -6,6 +6,8 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 
 import petsc4py
 from mpi4py import MPI
@@ -24,10 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     comm = MPI.COMM_WORLD
     start = time.perf_counter()
-    petsc4py.init(["pescitrain", *arguments])  # before anything imports PETSc: only the first call counts
-    from pescitrain.run.session import run
-
     try:
+        _start_petsc(arguments)
+        from pescitrain.run.session import run
+
         _check_version()
         return run(arguments, start)
     except PescitrainError as error:
@@ -41,6 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.flush()
         comm.Abort(DIVERGED)
         return DIVERGED
+
+
+def _start_petsc(arguments: Sequence[str]) -> None:
+    """Before anything imports PETSc: only the first call counts."""
+    for name, value in pairwise(arguments):
+        if name in ("-options_file", "-options_file_yaml") and not Path(value.partition(":")[0]).is_file():
+            raise OptionError(f"{name} {value}: there is no such file")
+    try:
+        petsc4py.init(["pescitrain", *arguments])
+    except RuntimeError as error:
+        raise OptionError("PETSc cannot read these options; what it says about them stands above") from error
 
 
 def _check_version() -> None:

@@ -148,9 +148,15 @@ def check_names(stages: Sequence[str], problem_parameters: Sequence[str]) -> Non
                 raise OptionError(f"-{key}: {name} holds for all stages, write -{name}")
             continue
         first = name.split("_")[0]
-        if first in (*SOLVER_FAMILIES, *PETSC_GLOBAL):
+        if first in SOLVER_FAMILIES:
             continue
-        near = get_close_matches(name, sorted(known), n=1, cutoff=0.6 if first in OUR_FAMILIES else 0.8)
+        rest = key.removeprefix(f"{first}_")
+        if stages and (rest.split("_")[0] in SOLVER_FAMILIES or rest in staged):
+            near = get_close_matches(first, list(stages), n=1)
+            if near:
+                raise OptionError(f"unknown option -{key}; did you mean -{near[0]}_{rest}?")
+        cutoff = 0.6 if first in OUR_FAMILIES else 0.9 if first in PETSC_GLOBAL else 0.8
+        near = get_close_matches(name, sorted(known), n=1, cutoff=cutoff)
         if first in OUR_FAMILIES or near:
             hint = f"; did you mean -{near[0]}?" if near else " (python -m pescitrain -help lists them)"
             raise OptionError(f"unknown option -{key}{hint}")

@@ -16,6 +16,7 @@ from petsc4py import PETSc
 from pescitrain.errors import MeshError, OptionError, ProblemError
 from pescitrain.problem import Problem
 from pescitrain.problems import load
+from pescitrain.run.agreement import describe
 
 
 def problem_class(name: str) -> type[Problem]:
@@ -41,12 +42,13 @@ def problem_class(name: str) -> type[Problem]:
     if not wanted and len(classes) == 1:
         return next(iter(classes.values()))
     if wanted not in classes:
+        if not classes:
+            raise OptionError(f"-problem {name}: {file} has no subclass of pescitrain.Problem")
+        if not wanted:
+            raise OptionError(f"-problem {name}: say which Problem of {file}: one of :{', :'.join(classes)}")
         near = get_close_matches(wanted, list(classes), n=1)
         hint = f"; did you mean :{near[0]}?" if near else ""
-        found = ", ".join(classes) or "none"
-        raise OptionError(
-            f"-problem {name}: {file} has no Problem called {wanted or '(say which)'}{hint} (it has {found})"
-        )
+        raise OptionError(f"-problem {name}: {file} has no Problem called {wanted}{hint} (it has {', '.join(classes)})")
     return classes[wanted]
 
 
@@ -61,18 +63,10 @@ def _import_file(file: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever the user's file does wrong, told with its place
-        line = getattr(error, "lineno", None) or (error.__traceback__ and _last_line(error))
-        raise ProblemError(f"-problem {file}: {type(error).__name__}: {error} (line {line})") from error
+        raise ProblemError(f"-problem {file}: {describe(error, file)}") from error
     finally:
         sys.path.pop(0)
     return module
-
-
-def _last_line(error: Exception) -> int | None:
-    line, traceback = None, error.__traceback__
-    while traceback is not None:
-        line, traceback = traceback.tb_lineno, traceback.tb_next
-    return line
 
 
 def parameters_of(problem: type[Problem]) -> list[str]:

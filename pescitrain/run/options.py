@@ -99,7 +99,7 @@ class RunOptions:
     out_error_interval: int = option(10, "iterations between evaluations of the error", minimum=1)
     out_pictures: bool = option(True, "write convergence.png and solution.png")
     ckpt_interval: int = option(100, "iterations between checkpoints", minimum=1)
-    ckpt_restart: str | None = option(None, "checkpoint folder to continue from")
+    ckpt_restart: str | None = option(None, "checkpoint folder to continue from", note="a new start")
 
 
 @dataclass(frozen=True)
@@ -210,11 +210,11 @@ def describe(topic: type) -> list[tuple[str, str, str]]:
 
 
 def help_text() -> str:
-    """Our part of ``-help``, in PETSc's layout."""
+    """Our part of ``-help``."""
     lines = []
     for topic in TOPICS:
         lines += ["-" * 40, f"pescitrain: {topic.__doc__}"]
-        lines += [f"  -{name}: <now {default}> {text}" for name, default, text in describe(topic)]
+        lines += [f"  -{name}: <default {default}> {text}" for name, default, text in describe(topic)]
     return "\n".join(lines)
 
 

@@ -126,6 +126,8 @@ def write_results(folder: Path, setup: Setup, settings: Settings, history: Histo
     if path is None:
         notices.append(f"the network cannot be exported ({reason}); its weights are in weights.pt")
     solution = compute_solution(setup)
+    if solution.trouble:
+        notices.append(solution.trouble)
     write_vtu(solution, folder / "solution.vtu")
     if settings.out_pictures:
         name = settings.problem.rpartition("/")[2]

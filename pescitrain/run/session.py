@@ -15,6 +15,7 @@ from pescitrain.algebra.options import get_string, set_default
 from pescitrain.errors import OptionError, PescitrainError
 from pescitrain.problem import Problem
 from pescitrain.run import checkpoint, report
+from pescitrain.run.agreement import together
 from pescitrain.run.build import Setup, build
 from pescitrain.run.checkpoint import State
 from pescitrain.run.checks import check_derivatives
@@ -45,7 +46,9 @@ def run(arguments: Sequence[str], start: float) -> int:
     for kernel in ("vec_mdot_use_gemv", "vec_maxpy_use_gemv"):
         set_default(kernel, False)  # their rounding depends on where memory lies, so that a run would not repeat
     stages = read(RunOptions).stages
-    kind = problem_class(read(ProblemOptions).problem)
+    name, comm = read(ProblemOptions).problem, PETSc.COMM_WORLD.tompi4py()
+    with together(comm, name):
+        kind = problem_class(name)
     check_names(stages, parameters_of(kind))
     user = dict(database.getAll())
     for key, value in kind.defaults.items():
@@ -58,7 +61,8 @@ def run(arguments: Sequence[str], start: float) -> int:
         _check_types(prefix)
     copies = fill_stages(stages)
     torch.set_num_threads(settings.torch_threads)
-    problem = create_problem(kind)
+    with together(comm, name):
+        problem = create_problem(kind)
     if database.hasName("help"):
         return _help(problem, settings, prefixes)
     with PETSc.Log.Stage("Set-up"):

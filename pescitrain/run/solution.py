@@ -22,13 +22,14 @@ GRID_CELLS = {1: "line", 2: "quad", 3: "hexahedron"}
 
 @dataclass
 class Solution:
-    """Fields at nodes, the residual in cells (NaN where the equation has no value)."""
+    """Fields at nodes, the residual in cells (NaN where the equation has no value); ``trouble``: why there is none."""
 
     nodes: Array
     cells: dict[str, NDArray[np.integer]]
     fields: dict[str, Array]
     reference: dict[str, Array] = field(default_factory=dict)
     residual: dict[str, Array] = field(default_factory=dict)
+    trouble: str = ""
 
     @property
     def error(self) -> dict[str, Array]:
@@ -48,7 +49,10 @@ def compute_solution(setup: Setup) -> Solution:
     solution = Solution(nodes, cells, {name: values[:, k] for k, name in enumerate(names)})
     if setup.metric is not None and len(setup.metric.x) == len(nodes) and np.array_equal(setup.metric.x, nodes):
         solution.reference = {name: setup.metric.reference[:, k] for k, name in enumerate(names)}
-    solution.residual = _residuals(setup, nodes, cells)
+    try:
+        solution.residual = _residuals(setup, nodes, cells)
+    except Exception as error:  # a user's residual may fail at points that training does not use
+        solution.trouble = f"the residual cannot be evaluated in the centres of cells ({type(error).__name__}: {error})"
     return solution
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 from petsc4py import PETSc
 
 from pescitrain.algebra import Preconditioner, System
 from pescitrain.algebra.operators import MatrixKind
 from pescitrain.algebra.options import get_string
 from pescitrain.errors import OptionError
+from pescitrain.solvers.names import TAO_NEWTON
 from pescitrain.solvers.outcome import GaussNewtonSettings
 
 SUPPORTED = (
@@ -30,6 +32,9 @@ def create_preconditioner(
 ) -> Preconditioner | None:
     """The preconditioner that the options of a stage ask for, or None.
 
+    Quasi-Newton methods project their steps onto the bounds, which leads downhill only where the initial matrix does
+    not couple the bounded parameters with others (Bertsekas, SIAM J. Control Optim. 20 (1982) 221-246): it does not.
+
     A method without a slot for one gets none; if the user named one, a notice says so.
     """
     asked = get_string(prefix + "pc_type")
@@ -42,7 +47,10 @@ def create_preconditioner(
     if settings.matrix == "none":
         raise OptionError(f"-gn_mat none leaves -{prefix}pc_type {asked} without a matrix: use blocks or dense")
     matrix: MatrixKind | None = "dense" if settings.matrix == "dense" else "blocks" if settings.matrix else None
-    return Preconditioner(system.layout, system.blocks, prefix, matrix, settings.shift)
+    bounded = None
+    if system.bounds is not None and method not in TAO_NEWTON:
+        bounded = np.flatnonzero(np.isfinite(system.bounds[0]) | np.isfinite(system.bounds[1]))
+    return Preconditioner(system.layout, system.blocks, prefix, matrix, settings.shift, bounded)
 
 
 def forward_krylov_options(prefix: str, slot: str) -> None:

@@ -189,3 +189,37 @@ def test_a_system_linearizes_where_it_is_told(comm):
     system.operator.mult(x, y)
     close(system.layout.gather(y), jacobian.T @ (jacobian @ parts.theta))
     assert isinstance(system.dm, PETSc.DM)
+
+
+def test_the_operator_on_some_parameters_is_the_submatrix(parts):
+    layout = parts.layout
+    mat = create_gauss_newton(layout, parts.evaluator, damping=0.25)
+    dense = parts.dense_gauss_newton() + 0.25 * np.eye(layout.size)
+    chosen = np.setdiff1d(np.arange(layout.size), [0, 3, layout.size - 1])
+    own = chosen[(chosen >= layout.start) & (chosen < layout.stop)]
+    indices = PETSc.IS().createGeneral(own.astype(PETSc.IntType), comm=layout.comm)
+    part = mat.createSubMatrix(indices, indices)
+    assert part.getSize() == (len(chosen), len(chosen))
+    v = random_vector(layout.size)
+    x, y = part.createVecs()
+    x.setArray(v[own])
+    part.mult(x, y)
+    close(y.norm(), np.linalg.norm(dense[np.ix_(chosen, chosen)] @ v[chosen]))
+    close(np.concatenate(layout.mpi_comm.allgather(y.array_r.copy())), dense[np.ix_(chosen, chosen)] @ v[chosen])
+    part.getDiagonal(y)
+    close(np.concatenate(layout.mpi_comm.allgather(y.array_r.copy())), np.diag(dense)[chosen])
+
+
+@pytest.mark.parametrize("kind", ["blocks", "dense"])
+def test_uncoupled_parameters_keep_their_diagonal_alone(parts, kind):
+    layout, alone = parts.layout, np.array([1, parts.layout.size - 1])
+    plain = AssembledGaussNewton(layout, parts.blocks, kind, 0.2)
+    apart = AssembledGaussNewton(layout, parts.blocks, kind, 0.2, alone)
+    linearization = parts.evaluator.linearize(parts.theta)
+    for matrix in (plain, apart):
+        matrix.assemble(linearization)
+    expected = entries(layout, plain.mat)
+    own = expected[alone, alone]
+    expected[alone, :] = expected[:, alone] = 0.0
+    expected[alone, alone] = own
+    close(entries(layout, apart.mat), expected)

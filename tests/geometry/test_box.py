@@ -152,3 +152,13 @@ def test_quadrature_needs_a_mesh():
 def test_an_impossible_box_is_refused(arguments, message):
     with pytest.raises(ProblemError, match=message):
         Box(*arguments)
+
+
+def test_the_weights_of_a_grid_are_the_trapezoidal_rule():
+    box = Box(("x", "y", "t"), (0.0, -1.0, 2.0), (1.0, 1.0, 5.0))
+    x, w = box.grid((3, 5, 2)), box.grid_weights((3, 5, 2))
+    assert w.shape == (30,)
+    # Exact for products of linear functions: ∫ (1 + x)(2 − y) t = 3/2 · 4 · 21/2.
+    assert w @ ((1 + x[:, 0]) * (2 - x[:, 1]) * x[:, 2]) == pytest.approx(63.0, rel=1e-14)
+    # ∫ y² by 5 points on (-1, 1): h (1/2 + 1/4 + 0 + 1/4 + 1/2) = 3/4, times the other sides 1 and 3.
+    assert w @ x[:, 1] ** 2 == pytest.approx(2.25, rel=1e-14)

@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-import toys  # its import loads what torch warns about once in a process
+import toys  # noqa: F401  # pyright: ignore[reportMissingImports]  (loads what torch warns about once in a process)
 from petsc4py import PETSc
 
 from pescitrain.run.command import main
 
-assert toys
-
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
 
-TINY = ("-net_width 8 -net_depth 2 -sample_points 200 -sample_boundary_points 40 -out_pictures false").split()
+TINY = (
+    *("-net_width", "8", "-net_depth", "2"),
+    *("-sample_points", "200", "-sample_boundary_points", "40"),
+    *("-out_pictures", "false"),
+)
 """A network and a sample with which an iteration takes a millisecond."""
 
 PATIENCE_S = 120
@@ -91,6 +93,13 @@ def command(*words: object) -> Ended:
     return Ended(code, *texts)
 
 
+def refused(*words: object) -> str:
+    """The sentence of a command that ends as a usage error before it prints anything else."""
+    ended = command(*words)
+    assert (ended.code, ended.out) == (2, "")
+    return ended.complaint
+
+
 def environment(**more: str) -> dict[str, str]:
     """For processes of their own: a launcher must not take itself for a rank of the job that runs the tests."""
     launchers = ("PMI", "OMPI_COMM", "PMIX", "HYDI")
@@ -108,11 +117,14 @@ def arguments_of(words: tuple[object, ...], ranks: int | None = None) -> list[st
     return [*launcher, sys.executable, "-m", "pescitrain", *map(str, words)]
 
 
-def process(*words: object, ranks: int | None = None, env: Mapping[str, str] | None = None) -> Ended:
+def process(
+    *words: object, ranks: int | None = None, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Ended:
     """``[mpiexec -n ranks] python -m pescitrain`` with these words; an error where it hangs."""
     ended = subprocess.run(
         arguments_of(words, ranks),
         env=environment(**(env or {})),
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -26,10 +26,11 @@ PRECISE = {
 METHODS = [(kind, name) for kind in SOLVERS for name in known_types(kind) if name != "python"]
 
 
-def create(comm, kind, name, overlap=0, settings=None, prefix="", seen=None, **options):
+def create(comm, kind, name, overlap=0, settings=None, prefix="", seen=None, bounds=None, **options):
     for key, value in {f"{kind}_type": name, **PRECISE[kind], **options}.items():
         PETSc.Options()[prefix + key] = value
     system = system_of(LINEAR.build(comm), overlap=overlap)
+    system.bounds = bounds
 
     def monitor(iterate):
         if seen is not None:
@@ -179,13 +180,13 @@ def test_a_method_that_ignores_bounds_is_refused_where_there_are_some(comm, name
 
 
 @pytest.mark.parallel
-@pytest.mark.parametrize("name", ["blmvm", "bqnls", "bntr", "tron", "bncg"])
-def test_a_bounded_method_stops_at_the_bound(comm, name):
+@pytest.mark.parametrize("name", ["blmvm", "bqnls", "bqnktr", "bnls", "bntr", "bntl", "tron", "bncg"])
+@pytest.mark.parametrize("pc_type", ["none", "asm", "cholesky"])
+def test_a_bounded_method_stops_at_the_bound(comm, name, pc_type):
     best = least_squares_minimum(LINEAR.build())
-    method = create(comm, "tao", name, pc_type="none")
     lower, upper = np.full_like(best, -np.inf), np.full_like(best, np.inf)
     upper[-1] = best[-1] - 0.3
-    method.system.bounds = lower, upper
+    method = create(comm, "tao", name, bounds=(lower, upper), pc_type=pc_type)
     theta0 = start(LINEAR.build())
     theta0[-1] = min(theta0[-1], upper[-1])
     theta, _, _ = solve(method, theta=theta0)

@@ -1,0 +1,119 @@
+"""What a user can get wrong: one sentence, exit code 2, nothing left behind."""
+
+import re
+
+import pytest
+from run.commands import TINY, command, process, refused  # pyright: ignore[reportMissingImports]
+from run.squares import LEFT, write_square  # pyright: ignore[reportMissingImports]
+
+POISSON2D = ("-problem", "poisson2d", *TINY, "-tao_max_it", 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("-tao_type blmv", r"-tao_type blmv is no method that is known; did you mean blmvm\?"),
+        ("-snes_type newtonl", r"-snes_type newtonl is no method that is known; did you mean newtonls\?"),
+        ("-pc_type asn", r"-pc_type asn: PETSc has no such type; did you mean asm\?"),
+        ("-sub_pc_type cholseky", r"-sub_pc_type cholseky: PETSc has no such type; did you mean cholesky\?"),
+        ("-ksp_type gmrez", r"-ksp_type gmrez: PETSc has no such type; did you mean (f|l|p)?gmres\?"),
+        ("-pc_type 7", r"-pc_type 7: PETSc has no such type \(there are .*asm, "),
+        ("-stages a,b -b_tao_type blmv", r"-b_tao_type blmv is no method that is known; did you mean blmvm\?"),
+        ("-stages a,b -b_pc_type asn", r"-b_pc_type asn: PETSc has no such type; did you mean asm\?"),
+        ("-tao_type bqnkls", r"-tao_type bqnkls: .*use bqnktr or bqnls"),
+        ("-tao_type pounders", r"-tao_type pounders: .*use blmvm"),
+        ("-tao_type almm", r"-tao_type almm: it is for constrained, complementarity or quadratic problems: use "),
+        ("-snes_type fas", r"-snes_type fas does not fit the training of networks \(choose from anderson, "),
+        ("-mesh a.msh", r"-mesh a.msh: problem Poisson2D lives in a box and takes no mesh"),
+        ("-sample_type quadrature", r"-sample_type quadrature needs a mesh; for a box choose hammersley, "),
+        ("-gn_mat none -pc_type asm", r"-gn_mat none leaves -pc_type asm without a matrix: use blocks or dense"),
+    ],
+)
+def test_a_senseless_choice_is_refused(tmp_path, words, sentence):
+    ended = command(*POISSON2D, *words.split(), "-out_dir", tmp_path / "run")
+    assert ended.code == 2
+    assert re.match(sentence, ended.complaint), ended.complaint
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    assert refused(*POISSON2D, "-out_dir", file / "run") == f"-out_dir {file / 'run'} cannot be made: Not a directory"
+
+
+def test_a_file_of_options_that_is_not_there_is_one_sentence(tmp_path):
+    file = tmp_path / "options.yaml"
+    ended = process("-options_file", file)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.complaint == f"-options_file {file}: there is no such file"
+
+
+def test_a_broken_file_of_options_is_a_usage_error(tmp_path):
+    file = tmp_path / "options.yaml"
+    file.write_text("problem: [poisson2d\n")
+    ended = process("-options_file", file)
+    assert ended.code == 2
+    assert "YAML" in ended.err  # PETSc's own words
+    assert ended.err.endswith("pescitrain: PETSc cannot read these options; what it says about them stands above\n")
+
+
+# ---------------------------------------------------------------------------------------------------------- meshes
+
+
+def square(path, name="hole"):
+    """The unit square, its left side a named boundary."""
+    return write_square(path, 2, {name: [LEFT]})
+
+
+def test_a_mesh_that_is_not_there(tmp_path):
+    assert refused("-mesh", tmp_path / "a.msh") == f"-mesh {tmp_path / 'a.msh'}: there is no such file"
+
+
+def test_an_empty_mesh_file(tmp_path):
+    (tmp_path / "a.msh").write_text("")
+    sentence = refused("-mesh", tmp_path / "a.msh")
+    assert sentence == f"Cannot use the mesh file '{tmp_path / 'a.msh'}': it is empty; write it again."
+
+
+def test_a_mesh_file_that_was_cut_off(tmp_path):
+    path = square(tmp_path / "a.msh")
+    path.write_bytes(path.read_bytes()[:-200])
+    assert refused("-mesh", path).startswith(f"Cannot use the mesh file '{path}': it is cut off")
+
+
+def test_a_file_that_is_no_mesh(tmp_path):
+    (tmp_path / "a.msh").write_text("hello\n")
+    assert refused("-mesh", tmp_path / "a.msh").startswith(f"Cannot use the mesh file '{tmp_path / 'a.msh'}': ")
+
+
+def test_a_boundary_that_the_mesh_does_not_have_is_named_with_the_nearest_one(tmp_path):
+    path = square(tmp_path / "a.msh", "left_side")
+    sentence = refused("-mesh", path, "-problem_dirichlet", "left_sid")
+    assert sentence == (
+        "There is no boundary of the mesh 'left_sid'; did you mean 'left_side'? the names are boundary, left_side."
+    )
+
+
+def test_a_mesh_of_the_wrong_dimension(tmp_path):
+    file = tmp_path / "user.py"
+    file.write_text(
+        "from pescitrain import Dirichlet, Problem, Residual\n"
+        "class Solid(Problem):\n"
+        "    coordinates = ('x', 'y', 'z')\n"
+        "    def terms(self):\n"
+        "        return [Residual(lambda u: u.laplacian + 1), Dirichlet(0.0)]\n"
+    )
+    path = square(tmp_path / "a.msh")
+    sentence = refused("-problem", file, "-mesh", path)
+    assert sentence == f"-mesh {path} has 2 dimensions, problem Solid has the coordinates x, y, z"
+    assert refused("-problem", file) == "problem Solid lives on a mesh: give one by -mesh file.msh"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [(None, ": there is no such file"), ("<VTKFile>", "broken or not in the format")]
+)
+def test_a_reference_file_that_cannot_be_read(tmp_path, text, sentence):
+    file = tmp_path / "ref.vtu"
+    if text is not None:
+        file.write_text(text)
+    assert sentence in refused(*POISSON2D, "-ref_file", file)

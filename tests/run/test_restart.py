@@ -1,0 +1,210 @@
+"""A run that goes on from a checkpoint is the run that was not stopped."""
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run.commands import (  # pyright: ignore[reportMissingImports]
+    PATIENCE_S,
+    TINY,
+    arguments_of,
+    column,
+    command,
+    environment,
+    history,
+    refused,
+    summary,
+)
+
+from pescitrain.run import checkpoint
+
+POISSON2D = ("-problem", "poisson2d", *TINY)
+
+
+@pytest.fixture
+def kept(monkeypatch, tmp_path):
+    """A function: (stage, iteration) -> the checkpoint as a run that was killed just then leaves it on disk."""
+    whole = checkpoint.save
+
+    def place(stage: int, iteration: int) -> Path:
+        return tmp_path / f"at-{stage}-{iteration}"
+
+    def save_and_keep(folder, state, layout, mark):
+        whole(folder, state, layout, mark)
+        shutil.copytree(folder, place(state.stage, state.iteration), dirs_exist_ok=True)
+
+    monkeypatch.setattr(checkpoint, "save", save_and_keep)
+    return place
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """The same iterations, closures and, up to round-off, iterates.
+
+    The operations are the same in the same order; but sums over arrays that memory aligns otherwise may round
+    otherwise, and a step of a solver magnifies round-off: hence 1e-12 instead of equality.
+    """
+    rows = [[(row["stage"], row["iteration"], row["closures"]) for row in history(folder)] for folder in (one, other)]
+    assert rows[0] == rows[1]
+    for name in ("objective", "gradient_norm"):
+        np.testing.assert_allclose(column(one, name), column(other, name), rtol=1e-12)
+
+
+METHODS = {
+    "blmvm": "-tao_type blmvm -pc_type asm",
+    "blmvm, lag and segments apart": "-tao_type blmvm -pc_type asm -gn_lag 3",
+    "blmvm without preconditioner": "-tao_type blmvm -pc_type none",
+    "bqnls": "-tao_type bqnls",
+    "bntr": "-tao_type bntr",
+    "adam": "-tao_type adam",
+    "qn": "-snes_type qn",
+    "newtonls": "-snes_type newtonls -ksp_max_it 5",
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_restarted_run_makes_the_iterations_of_the_whole_one(tmp_path, kept, name):
+    kind = "snes" if "snes" in METHODS[name] else "tao"
+    words = (*POISSON2D, *METHODS[name].split(), f"-{kind}_max_it", 13, "-ckpt_interval", 5)
+    assert command(*words, "-out_dir", tmp_path / "whole").code == 0
+    assert len(history(tmp_path / "whole")) == 14
+    assert np.abs(np.diff(column(tmp_path / "whole", "objective"))).min() > 0  # it moves, so the comparison says much
+    assert command(*words, "-out_dir", tmp_path / "again", "-ckpt_restart", kept(0, 5)).code == 0
+    assert_same(tmp_path / "again", tmp_path / "whole")
+    counts = [summary(tmp_path / folder)["evaluations"]["gradient"] for folder in ("again", "whole")]
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("at", [(0, 5), (0, 7), (1, 5)])
+def test_a_run_in_stages_goes_on_in_its_stage(tmp_path, kept, at):
+    stages = "-stages warm,main -warm_tao_type adam -warm_tao_max_it 7 -main_pc_type asm -main_tao_max_it 8"
+    words = (*POISSON2D, *stages.split(), "-ckpt_interval", 5)
+    command(*words, "-out_dir", tmp_path / "whole")
+    assert command(*words, "-out_dir", tmp_path / "again", "-ckpt_restart", kept(*at)).code == 0
+    assert_same(tmp_path / "again", tmp_path / "whole")
+
+
+def test_a_longer_budget_goes_on_from_the_end(tmp_path):
+    words = (*POISSON2D, "-ckpt_interval", 5)
+    command(*words, "-tao_max_it", 15, "-out_dir", tmp_path / "whole")
+    command(*words, "-tao_max_it", 10, "-out_dir", tmp_path / "run")
+    ended = command(
+        *words, "-tao_max_it", 15, "-out_dir", tmp_path / "run", "-ckpt_restart", tmp_path / "run/checkpoint"
+    )
+    assert ended.last_line.startswith("Used the budget of 15 iterations as asked")
+    assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_run_that_was_killed_goes_on(tmp_path):
+    stages = "-stages warm,main -warm_tao_type adam -warm_tao_max_it 12 -main_pc_type asm -ckpt_interval 10"
+    words, folder = (*POISSON2D, *stages.split()), tmp_path / "killed"
+    killed = subprocess.Popen(
+        arguments_of((*words, "-main_tao_max_it", 100000, "-main_tao_gatol", 0, "-out_dir", folder)),
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while _progress(folder) <= 10:
+            assert killed.poll() is None, "it ended too early"
+            assert time.monotonic() < deadline, "it made no progress"
+            time.sleep(0.005)
+    finally:
+        killed.kill()  # the signal that no program can catch
+        killed.wait()
+    assert killed.returncode == -9
+    reached = json.loads((folder / "checkpoint/state.json").read_text())["iteration"]
+    end = ("-main_tao_gatol", 0, "-main_tao_max_it", reached + 5)
+    assert command(*words, *end, "-out_dir", folder, "-ckpt_restart", folder / "checkpoint").code == 0
+    assert command(*words, *end, "-out_dir", tmp_path / "whole").code == 0
+    assert_same(folder, tmp_path / "whole")
+
+
+def _progress(folder: Path) -> int:
+    """The last iteration of the second stage that is on disk, once a checkpoint of that stage is."""
+    try:
+        state = json.loads((folder / "checkpoint/state.json").read_text())
+        rows = (folder / "history.csv").read_text().splitlines()
+    except (OSError, ValueError):  # not there yet, or while it is renamed
+        return 0
+    return int(rows[-1].split(",")[1]) if state["stage"] == 1 and state["iteration"] >= 10 else 0
+
+
+# ----------------------------------------------------------------------------------------------- what is no checkpoint
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("restart") / "run"
+    command(*POISSON2D, "-tao_max_it", 3, "-out_dir", folder)
+    return folder / "checkpoint"
+
+
+def test_a_used_budget_says_which_option_goes_on(finished, tmp_path):
+    ended = command(*POISSON2D, "-tao_max_it", 3, "-ckpt_restart", finished, "-out_dir", tmp_path)
+    assert ended.code == 0
+    assert ended.last_line == "The checkpoint had used its 3 iterations: raise -tao_max_it to go on."
+    assert len(history(tmp_path)) == 4
+
+
+@pytest.mark.parametrize(
+    "words", ["-net_width 9", "-net_depth 3", "-sample_points 201", "-seed 1 -sample_type uniform", "-bc_enforce hard"]
+)
+def test_a_checkpoint_of_another_run_is_refused(finished, tmp_path, words):
+    sentence = refused(*POISSON2D, *words.split(), "-ckpt_restart", finished, "-out_dir", tmp_path / "run")
+    assert sentence == (
+        f"-ckpt_restart: the checkpoint {finished} belongs to another run: its network, terms or points differ from "
+        "these"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_a_checkpoint_is_refused(finished):
+    for folder in (finished.parent, finished / "nothing"):
+        sentence = refused(*POISSON2D, "-ckpt_restart", folder)
+        assert sentence == (f"-ckpt_restart: there is no checkpoint in {folder}: give the folder `checkpoint` of a run")
+
+
+def _without(key: str):
+    def change(folder: Path) -> None:
+        state = json.loads((folder / "state.json").read_text())
+        del state[key]
+        (folder / "state.json").write_text(json.dumps(state))
+
+    return change
+
+
+BROKEN = {
+    "header cut": lambda folder: (folder / "state.json").write_text('{"format": 1, "fing'),
+    "header of another kind": lambda folder: (folder / "state.json").write_text("[]"),
+    "header without vectors": _without("vectors"),
+    "header without iteration": _without("iteration"),
+    "vectors cut": lambda folder: (folder / "vectors.petsc").write_bytes(b"0" * 100),
+    "vectors missing": lambda folder: (folder / "vectors.petsc").unlink(),
+    "vectors overwritten": lambda folder: (folder / "vectors.petsc").write_bytes(
+        b"0" * (folder / "vectors.petsc").stat().st_size
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_checkpoint_is_refused(finished, tmp_path, name):
+    shutil.copytree(finished, tmp_path / "checkpoint")
+    BROKEN[name](tmp_path / "checkpoint")
+    sentence = refused(*POISSON2D, "-ckpt_restart", tmp_path / "checkpoint", "-out_dir", tmp_path / "run")
+    assert sentence.startswith("-ckpt_restart: ")
+    assert str(tmp_path / "checkpoint") in sentence
+    assert "broken" in sentence
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("left", [".new", ".old"])
+def test_what_a_run_that_died_while_it_renamed_has_left_is_found(finished, tmp_path, left):
+    shutil.copytree(finished, tmp_path / f"checkpoint{left}")
+    words = (*POISSON2D, "-tao_max_it", 3, "-ckpt_restart", tmp_path / "checkpoint", "-out_dir", tmp_path / "run")
+    assert command(*words).code == 0
