@@ -138,6 +138,7 @@ def _wait_for_all(report):
                 file=sys.__stderr__,
                 flush=True,
             )
+            time.sleep(1.0)  # the launcher forwards what was printed before it kills everyone
             MPI.COMM_WORLD.Abort(1)
 
 

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         traceback.print_exc()  # a defect, maybe on this rank only: the others must not wait for it
         sys.stderr.flush()
+        time.sleep(1.0)  # the launcher forwards what was printed before it kills everyone
         comm.Abort(DIVERGED)
         return DIVERGED
 

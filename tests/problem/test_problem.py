@@ -71,7 +71,7 @@ def test_a_problem_says_nothing_that_its_author_did_not():
     assert problem.lifting() is None
     assert problem.build_network("network") is None
     assert (problem.exact, problem.solution, problem.features) == (None, None, None)
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(ProblemError, match=r"has no terms\(\): return its equations"):
         problem.terms()
 
 

@@ -163,7 +163,6 @@ WRONG_FILES = {
         "IndexError: ",
     ),
     "an error in a residual": (with_terms("Residual(lambda u: u.xx @ 'a')"), "TypeError: "),
-    "no terms at all": (HEAD, "NotImplementedError ("),
 }
 
 
@@ -174,6 +173,10 @@ def test_wrong_files(user, tmp_path, name):
     found = refused("-problem", file, *TINY, "-out_dir", tmp_path / "run")
     assert found.startswith(f"-problem {file}: {sentence.format(file=file)}")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_problem_without_terms_is_told_so(user):
+    assert refused("-problem", user(HEAD)) == ("problem Square has no terms(): return its equations and conditions")
 
 
 def test_a_file_or_a_class_that_is_not_there(user, tmp_path):
