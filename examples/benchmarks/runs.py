@@ -1,0 +1,75 @@
+"""What the benchmarks share: run the command in a process of its own, and read its run folder."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder: ``summary.json``, and columns of ``history.csv``, an entry for each iterate."""
+
+    summary: dict[str, Any]
+    closures: list[float]
+    seconds: list[float]
+    objectives: list[float]
+
+    def objective_at(self, closures: float = float("inf"), seconds: float = float("inf")) -> float:
+        """The objective of the last iterate within a budget; that of the start where the budget ends before it."""
+        rows = zip(self.objectives, self.closures, self.seconds, strict=True)
+        within = [phi for phi, spent, wall in rows if spent <= closures and wall <= seconds]
+        return within[-1] if within else self.objectives[0]
+
+
+def read(folder: Path) -> Run:
+    """The run that a folder is of."""
+    summary = json.loads((folder / "summary.json").read_text())
+    with (folder / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = ([float(row[name]) for row in rows] for name in ("closures", "wall_s", "objective"))
+    return Run(summary, *columns)
+
+
+def train(*words: object) -> Run:
+    """``python -m pescitrain`` with these words, without what only a person looks at.
+
+    Raises
+    ------
+    SystemExit      the command refused the words; with what it said
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        silent = ("-out_pictures", "false", "-out_error_interval", 1_000_000, "-out_dir", folder)
+        command = [sys.executable, "-m", "pescitrain", *map(str, (*words, *silent))]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ended.returncode not in (0, 1):  # 1: diverged, a result as any other
+            raise SystemExit(f"{' '.join(command)}\n{ended.stderr}")
+        return read(Path(folder))
+
+
+def arguments(description: str | None, **lists: Sequence[Any]) -> tuple[argparse.Namespace, list[str]]:
+    """``--name a,b`` for each list of values that a script runs through; all other words go to every run."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,  # its -h would swallow options of the command
+    )
+    parser.add_argument("--help", action="help")
+    for name, values in lists.items():
+        kind, default = type(values[0]), ",".join(map(str, values))
+        parser.add_argument(
+            f"--{name}",
+            type=lambda text, kind=kind: [kind(part) for part in text.split(",")],
+            default=list(values),
+            help=f"default: {default}",
+        )
+    return parser.parse_known_args()
