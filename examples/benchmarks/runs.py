@@ -44,13 +44,14 @@ def train(*words: object) -> Run:
 
     Raises
     ------
-    SystemExit      the command refused the words; with what it said
+    SystemExit      the command has no result; with what it said
     """
     with tempfile.TemporaryDirectory() as folder:
         silent = ("-out_pictures", "false", "-out_error_interval", 1_000_000, "-out_dir", folder)
         command = [sys.executable, "-m", "pescitrain", *map(str, (*words, *silent))]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if ended.returncode not in (0, 1):  # 1: diverged, a result as any other
+        # A run that diverged (exit code 1) is a result as any other, as long as it wrote one.
+        if ended.returncode not in (0, 1) or not (Path(folder) / "summary.json").is_file():
             raise SystemExit(f"{' '.join(command)}\n{ended.stderr}")
         return read(Path(folder))
 

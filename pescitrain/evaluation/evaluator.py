@@ -49,6 +49,9 @@ class _RecentPoints:
     def __init__(self) -> None:
         self._points: dict[bytes, _Point] = {}
 
+    def clear(self) -> None:
+        self._points.clear()
+
     def find(self, theta: Array) -> _Point | None:
         return self._points.get(self._key(theta))
 
@@ -123,6 +126,10 @@ class Evaluator:
             value, gradient = Value(np.inf, value.terms), np.zeros_like(gradient)
         self._recent.add(theta, value, gradient)
         return value, gradient
+
+    def forget(self) -> None:
+        """Evaluate anew at the next call: for a host that changed a coefficient of the problem. Not collective."""
+        self._recent.clear()
 
     def residual(self, theta: Array) -> Array:
         """This rank's residual rows (m_local,). Collective."""

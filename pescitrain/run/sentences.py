@@ -61,7 +61,7 @@ def decline_per_hundred(rows: list[list[Any]]) -> float | None:
         return None
     span = min(100, len(stage) - 1)
     before, now = stage[-1 - span], stage[-1]
-    return 1.0 - (now / before) ** (100.0 / span) if before > 0 and now > 0 else None
+    return 1.0 - (now / before) ** (100.0 / span) if 0.0 < now < before else None
 
 
 def cost_and_quality(iterations: int, closures: float, seconds: float, objective: float, error: float | None) -> str:

@@ -43,14 +43,14 @@ def run(arguments: Sequence[str], start: float) -> int:
     database = PETSc.Options()
     if not database.hasName("options_left"):
         set_default("options_left", False)  # unused options are told below, with the nearest name
-    for kernel in ("vec_mdot_use_gemv", "vec_maxpy_use_gemv"):
-        set_default(kernel, False)  # their rounding depends on where memory lies, so that a run would not repeat
     stages = read(RunOptions).stages
     name, comm = read(ProblemOptions).problem, PETSc.COMM_WORLD.tompi4py()
     with together(comm, name):
         kind = problem_class(name)
     check_names(stages, parameters_of(kind))
     user = dict(database.getAll())
+    for kernel in ("vec_mdot_use_gemv", "vec_maxpy_use_gemv"):
+        set_default(kernel, False)  # their rounding depends on where memory lies, so that a run would not repeat
     for key, value in kind.defaults.items():
         if key not in Settings.__dataclass_fields__:
             set_default(key, value)

@@ -29,7 +29,7 @@ class Outcome:
     @property
     def diverged(self) -> bool:
         """Stopped by trouble, not by a test or a budget."""
-        return self.reason.startswith("DIVERGED") and not self.budget
+        return not self.reason.startswith("CONVERGED") and not self.budget
 
 
 NOTHING_LEFT = Outcome("DIVERGED_MAXITS", 0, budget=True)

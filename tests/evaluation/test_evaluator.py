@@ -284,3 +284,15 @@ def test_an_error_in_a_residual_says_where_it_happened_and_leaves_no_wrong_value
     moved = evaluator.objective(theta + 0.1).objective
     assert np.isfinite(moved)
     assert moved != expected
+
+
+def test_a_host_that_changes_a_coefficient_says_forget():
+    evaluator = CASES["poisson"].build()
+    theta = start(evaluator)
+    before = evaluator.objective(theta).objective
+    (samples,) = (s for s in evaluator.samples if s.term.place == "interior")
+    for chunk in samples.chunks:
+        chunk.scale.mul_(2.0)
+    assert evaluator.objective(theta).objective == before
+    evaluator.forget()
+    assert evaluator.objective(theta).objective > before

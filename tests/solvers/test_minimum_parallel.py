@@ -197,6 +197,12 @@ def test_a_bounded_method_stops_at_the_bound(comm, name, pc_type):
     assert gradient[-1] < -1e-3
 
 
+@pytest.mark.parametrize(("kind", "name"), [("tao", "blmvn"), ("snes", "newtonlz")])
+def test_a_method_that_does_not_exist_is_refused_with_the_nearest_name(comm, kind, name):
+    with pytest.raises(OptionError, match=rf"-{kind}_type {name} .* did you mean (blmvm|newtonls)\?"):
+        create(comm, kind, name)
+
+
 def test_a_preconditioner_without_a_matrix_is_refused(comm):
     with pytest.raises(OptionError, match=r"-gn_mat none leaves -pc_type asm without a matrix"):
         create(comm, "tao", "blmvm", settings=GaussNewtonSettings(matrix="none"), pc_type="asm")
