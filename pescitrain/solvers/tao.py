@@ -70,12 +70,11 @@ class TaoSolver:
     def _resolve(self, name: str) -> str:
         """PETSc's type for a name; our own types become Python types in the database."""
         options = PETSc.Options()
+        self.label = name
         if name in OWN_TAO_TYPES:
             options[f"{self.prefix}tao_type"] = "python"
             options[f"{self.prefix}tao_python_type"] = OWN_TAO_TYPES[name]
-            self.label = name
             return "python"
-        self.label = name
         if name == "lmvm" and get_string(f"{self.prefix}pc_type") != "none":
             self.label = "blmvm"
             options[f"{self.prefix}tao_type"] = "blmvm"
@@ -106,13 +105,9 @@ class TaoSolver:
         system, prefix = self.system, self.prefix
         tao = PETSc.TAO().create(system.layout.comm)
         tao.setOptionsPrefix(prefix or None)
-        if self.type == "python":
-            tao.setType("python")
-            tao.setPythonType(get_string(f"{prefix}tao_python_type") or "")
-        else:
+        if self.type != "python":  # Python types come from the database, with the context that they name
             tao.setType(self.type)
         tao.setObjective(self._objective)
-        tao.setGradient(lambda tao, x, g: self._objective_gradient(tao, x, g) and None)
         tao.setObjectiveGradient(self._objective_gradient)
         bounds = system.bound_vecs()
         if bounds is not None:

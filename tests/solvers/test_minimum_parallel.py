@@ -162,6 +162,8 @@ def test_lmvm_with_a_preconditioner_is_blmvm_and_says_so(comm):
     method = create(comm, "tao", "lmvm", pc_type="asm")
     assert (method.type, method.label) == ("blmvm", "blmvm")
     assert "blmvm is used instead" in method.notices[0]
+    assert PETSc.Options()["tao_type"] == "blmvm"  # which TAO reads again
+    PETSc.Options()["tao_type"] = "lmvm"
     plain = create(comm, "tao", "lmvm", pc_type="none")
     assert (plain.type, plain.label, plain.notices) == ("lmvm", "lmvm", [])
 
