@@ -86,11 +86,11 @@ def _double_area(triangles: NDArray[np.float64]) -> NDArray[np.float64]:
 def _angle_over_height(size: Tensor, height: Tensor, dot: Tensor) -> Tensor:
     """atan2(size · height, dot) / height, smooth where the height vanishes beside the facet, infinite on it."""
     beside = (size * height).abs() < 1e-2 * dot
-    z = torch.where(beside, size * height, 0.0) / torch.where(beside, dot, 1.0)
+    on = (height == 0.0) & ~beside
+    safe_dot = torch.where(beside, dot, 1.0)
+    z = torch.where(beside, size * height, 0.0) / safe_dot
     square = z * z
     series = 1.0 - square * (1 / 3 - square * (1 / 5 - square * (1 / 7 - square * (1 / 9))))
-    near = series * size / torch.where(beside, dot, 1.0)
-    on = (height == 0.0) & ~beside
-    safe = torch.where(beside | on, 1.0, height)
-    far = torch.atan2(size * torch.where(beside | on, 1.0, height), torch.where(beside, 1.0, dot)) / safe
-    return torch.where(beside, near, torch.where(on, torch.inf, far))
+    safe_height = torch.where(beside | on, 1.0, height)
+    far = torch.atan2(size * safe_height, torch.where(beside, 1.0, dot)) / safe_height
+    return torch.where(beside, series * size / safe_dot, torch.where(on, torch.inf, far))

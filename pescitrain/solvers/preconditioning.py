@@ -12,20 +12,6 @@ from pescitrain.errors import OptionError
 from pescitrain.solvers.names import TAO_NEWTON
 from pescitrain.solvers.outcome import GaussNewtonSettings
 
-SUPPORTED = (
-    "none",
-    "jacobi",
-    "bjacobi",
-    "asm",
-    "gasm",
-    "fieldsplit",
-    "lu",
-    "cholesky",
-    "redundant",
-    "sor",
-    "composite",
-)
-
 
 def create_preconditioner(
     system: System, prefix: str, settings: GaussNewtonSettings, takes_one: bool, notices: list[str], method: str
