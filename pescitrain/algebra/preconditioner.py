@@ -81,7 +81,6 @@ class Preconditioner:
 
     def apply(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y ≈ scale · P⁻¹ x. Collective."""
-        self.pc.setUp()
         self.pc.apply(x, y)
         y.scale(self.scale)
 
@@ -169,7 +168,6 @@ class SharedPC:
 
     def applyTranspose(self, _: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = Mᵀ x. Collective."""
-        self.inner.pc.setUp()
         self.inner.pc.applyTranspose(x, y)
         y.scale(self.inner.scale)
 

@@ -41,8 +41,6 @@ def create_preconditioner(
 
 def forward_krylov_options(prefix: str, slot: str) -> None:
     """A bare ``-ksp_*`` means the inner Krylov solver of the method; its own prefix wins."""
-    if not slot:
-        return
     options = PETSc.Options()
     for key, value in options.getAll().items():
         if key.startswith(prefix + "ksp_"):

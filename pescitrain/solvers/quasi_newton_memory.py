@@ -48,8 +48,6 @@ class QuasiNewtonMemory:
         ``answers`` stand in for φ and ∇φ while the replay lasts.
         """
         points, gradients, objectives = (memory[name] for name in ("points", "gradients", "objectives"))
-        if not points:
-            return
         solution = tao.getSolution()
         start = solution.duplicate()
         solution.copy(start)
@@ -59,9 +57,7 @@ class QuasiNewtonMemory:
 
         def put_in_place(tao: PETSc.TAO, iteration: int) -> None:
             layout.set(tao.getSolution(), points[iteration])
-            layout.set(tao.getGradient()[0], gradients[iteration])
 
-        layout.set(solution, points[0])
         known = [(float(objective[0]), gradient) for objective, gradient in zip(objectives, gradients, strict=True)]
         answers += [*known, known[-1]]  # one at the start, then one in each line search
         line_search.setType("unit")

@@ -149,17 +149,17 @@ class SnesSolver:
             theta = self.system.layout.gather(snes.getSolution()).copy()
             objective = self.system.evaluator.objective(theta).objective
             self._stop = self.monitor(Iterate(start + iteration, theta, objective, norm))
+            if self._stop:
+                snes.setConvergedReason(PETSc.SNES.ConvergedReason.CONVERGED_ITS)
 
     def _converged(self, snes: PETSc.SNES, iteration: int, norms: tuple[float, float, float]) -> int | None:
-        """PETSc's default test, relative to the gradient at the start of the stage, and the monitor's wish to stop."""
+        """PETSc's default test, relative to the gradient at the start of the stage."""
         reasons = PETSc.SNES.ConvergedReason
         solution_norm, step_norm, norm = norms
         rtol, atol, stol, _ = snes.getTolerances()
         first = self._norm_at_start or norm
         if not np.isfinite(norm):
             return reasons.DIVERGED_FUNCTION_NANORINF
-        if self._stop:
-            return reasons.CONVERGED_ITS
         if norm < atol:
             return reasons.CONVERGED_FNORM_ABS
         if iteration == 0:

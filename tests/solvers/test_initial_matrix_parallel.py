@@ -1,0 +1,135 @@
+"""The preconditioner is the initial inverse Hessian of the quasi-Newton methods: their steps, computed once more."""
+
+import numpy as np
+import pytest
+from petsc4py import PETSc
+from toys import CASES, start, system_of
+
+from pescitrain.solvers.outcome import GaussNewtonSettings
+from pescitrain.solvers.preconditioning import create_preconditioner
+from pescitrain.solvers.tao import TaoSolver
+
+pytestmark = pytest.mark.parallel
+
+CASE = CASES["poisson"]
+
+
+def solver_for(comm, name, lag, seen, **options):
+    defaults = {"tao_type": name, "pc_type": "asm", "tao_gatol": 0, "tao_grtol": 0}
+    for key, value in (defaults | options).items():
+        PETSc.Options()[key] = value
+    system = system_of(CASE.build(comm), overlap=1)
+    return TaoSolver(system, "", GaussNewtonSettings(lag=lag), lambda it: seen.append(it.theta.copy()) or False)
+
+
+def asm(system):
+    preconditioner = create_preconditioner(system, "", GaussNewtonSettings(), True, [], "blmvm")
+    assert preconditioner is not None
+    return preconditioner
+
+
+def dense_preconditioner(comm, theta):
+    """M (n, n) of -pc_type asm at θ, column by column."""
+    system = system_of(CASE.build(comm), overlap=1)
+    preconditioner = asm(system)
+    x = system.layout.vec_from(theta)
+    system.linearize(x, preconditioner)
+    columns, y = [], system.layout.create_vec()
+    for unit in np.eye(len(theta)):
+        x = system.layout.vec_from(unit)
+        preconditioner.apply(x, y)
+        columns.append(system.layout.gather(y).copy())
+    preconditioner.destroy()
+    return np.array(columns).T
+
+
+def bfgs(initial, pairs):
+    """The inverse Hessian of BFGS (Nocedal & Wright, eq. (6.17)) from an initial one and the secant pairs."""
+    h = initial
+    for s, y in pairs:
+        v = np.eye(len(s)) - np.outer(s, y) / (s @ y)
+        h = v @ h @ v.T + np.outer(s, s) / (s @ y)
+    return h
+
+
+@pytest.mark.parametrize("name", ["blmvm", "bqnls"])
+@pytest.mark.parametrize("lag", [1, 2, 10])
+def test_the_steps_are_those_of_bfgs_from_the_scaled_preconditioner(comm, name, lag):
+    seen = []
+    solver = solver_for(comm, name, lag, seen, tao_ls_type="unit")
+    theta = start(CASE.build())
+    solver.run(solver.system.layout.vec_from(theta), 0, 4, {})
+    gradients = [CASE.build().objective_gradient(point)[1].copy() for point in seen]
+    pairs, inverse = [], np.zeros(0)
+    for k in range(len(seen) - 1):
+        if k:
+            pairs.append((seen[k] - seen[k - 1], gradients[k] - gradients[k - 1]))
+            assert pairs[-1][0] @ pairs[-1][1] > 0.0
+        if k % lag == 0:
+            inverse = dense_preconditioner(comm, seen[k])
+        scale = 1.0
+        if pairs:
+            s, y = pairs[-1]
+            scale = (s @ y) / (y @ inverse @ y)
+        step = -bfgs(scale * inverse, pairs) @ gradients[k]
+        # Two inverses of blocks with condition numbers up to 1e4, summed in different orders.
+        np.testing.assert_allclose(seen[k + 1] - seen[k], step, rtol=1e-6, atol=1e-9 * np.abs(step).max())
+    assert len(seen) == 5
+
+
+def test_a_pair_without_curvature_leaves_the_scale(comm):
+    system = system_of(CASE.build(comm))
+    preconditioner = asm(system)
+    x = system.layout.vec_from(start(CASE.build()))
+    system.linearize(x, preconditioner)
+    preconditioner.scale = 3.0
+    step, change = x.copy(), x.copy()
+    change.scale(-1.0)
+    preconditioner.rescale(step, change)
+    assert preconditioner.scale == 3.0
+    preconditioner.rescale(step, x)
+    assert preconditioner.scale != 3.0
+    preconditioner.destroy()
+
+
+def test_a_run_that_is_cut_between_two_refreshes_continues(comm):
+    """The preconditioner is made again at the point where it was made, not at the cut."""
+    paths = []
+    for lengths in ([12], [7, 5]):
+        seen, memory, position, theta = [], {}, 0, start(CASE.build())
+        for length in lengths:
+            solver = solver_for(comm, "blmvm", 5, seen)
+            x = solver.system.layout.vec_from(theta)
+            _, memory = solver.run(x, position, length, memory)
+            position, theta = position + length, solver.system.layout.gather(x).copy()
+        paths.append(np.array(seen))
+    np.testing.assert_allclose(paths[1], paths[0], rtol=0.0, atol=1e-10)
+
+
+def test_line_search_options_hold_after_a_restart(comm):
+    paths = []
+    for lengths in ([12], [6, 6]):
+        seen, memory, position, theta = [], {}, 0, start(CASE.build())
+        for length in lengths:
+            solver = solver_for(comm, "blmvm", 10, seen, tao_ls_stepmax=0.3, tao_ls_type="more-thuente")
+            x = solver.system.layout.vec_from(theta)
+            _, memory = solver.run(x, position, length, memory)
+            position, theta = position + length, solver.system.layout.gather(x).copy()
+        paths.append(np.array(seen))
+    np.testing.assert_allclose(paths[1], paths[0], rtol=0.0, atol=1e-10)
+
+
+@pytest.mark.parametrize("settings", [{"tao_blmvm_mat_lmvm_J0_pc_type": "none"}])
+def test_the_prefix_of_the_method_wins_over_the_one_preconditioner(comm, settings):
+    seen = []
+    solver = solver_for(comm, "blmvm", 10, seen, tao_ls_type="unit", **settings)
+    theta = start(CASE.build())
+    solver.run(solver.system.layout.vec_from(theta), 0, 1, {})
+    np.testing.assert_allclose(seen[1] - seen[0], -CASE.build().objective_gradient(theta)[1], rtol=1e-10)
+
+
+def test_a_krylov_solver_for_the_initial_matrix_is_taken_from_the_options_and_counted(comm):
+    seen = []
+    solver = solver_for(comm, "blmvm", 10, seen, ksp_type="cg", ksp_max_it=5)
+    solver.run(solver.system.layout.vec_from(start(CASE.build())), 0, 2, {})
+    assert solver.system.evaluator.counters.krylov >= 5
