@@ -13,7 +13,8 @@ class Arithmetic:
     """What of a run is arithmetic of the network, on this rank; the rest is PETSc, MPI and Python.
 
     Each kind of work is an event of its own: ``PSTObjective``, ``PSTGradient``, ``PSTResidual``, ``PSTLinearize``,
-    ``PSTJacobianMult``, ``PSTJacobianMultTranspose``, ``PSTGaussNewtonBlocks``, ``PSTGaussNewtonDiagonal``.
+    ``PSTJacobianMult``, ``PSTJacobianMultTranspose``, ``PSTGaussNewtonBlocks``, ``PSTGaussNewtonMatrix``,
+    ``PSTSampleGramMatrix``, ``PSTGaussNewtonDiagonal``.
     """
 
     def __init__(self) -> None:

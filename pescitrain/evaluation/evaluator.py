@@ -127,22 +127,30 @@ class Evaluator:
         self._recent.add(theta, value, gradient)
         return value, gradient
 
+    def learn(self, theta: Array, value: Value, gradient: Array) -> None:
+        """Take φ and ∇φ = Jᵀr (n,) of a point that a solver has from a linearization. Not collective."""
+        self._recent.add(theta, value, gradient)
+
     def forget(self) -> None:
         """Evaluate anew at the next call: for a host that changed a coefficient of the problem. Not collective."""
         self._recent.clear()
 
     def residual(self, theta: Array) -> Array:
-        """This rank's residual rows (m_local,). Collective."""
+        """This rank's residual rows (m_local,); φ at this point is known afterwards. Collective."""
         self._theta[:] = theta
         self.counters.objective += 1
         parts: list[Array] = []
 
         def work(buffer: Array) -> None:
             with torch.no_grad():
-                for _, samples, chunk in self._chunks():
-                    parts.append(self._residuals.rows(samples, chunk, Tape()).reshape(-1).numpy())
+                for term, samples, chunk in self._chunks():
+                    rows = self._residuals.rows(samples, chunk, Tape())
+                    buffer[term] += 0.5 * float(rows.square().sum())
+                    parts.append(rows.reshape(-1).numpy())
 
-        self._reduced("Residual", 0, work)
+        value = _value(self._reduced("Residual", len(self.samples), work))
+        if self._recent.find(theta) is None:
+            self._recent.add(theta, value, None)
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def linearize(self, theta: Array) -> Linearization:

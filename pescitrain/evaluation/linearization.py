@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from mpi4py import MPI
 from numpy.typing import NDArray
+from scipy.linalg import get_blas_funcs
 from torch import Tensor
 
 from pescitrain.evaluation.arithmetic import Arithmetic
@@ -17,6 +18,8 @@ from pescitrain.evaluation.jacobian import ChunkJacobian
 from pescitrain.networks.parameters import Entry, FlatParameters
 
 Array = NDArray[np.float64]
+
+(_symmetric_update,) = get_blas_funcs(("syrk",), dtype=np.float64)
 
 
 @dataclass
@@ -71,7 +74,7 @@ class Linearization:
 
         Cost: m_local |I|² multiply-adds a block and one reduction of Σ |I|² numbers.
         """
-        sums = [torch.zeros(len(indices), len(indices), dtype=torch.float64) for indices in index_sets]
+        sums = [np.zeros((len(indices), len(indices)), order="F") for indices in index_sets]
         selections = [self._select(indices) for indices in index_sets]
         with self.arithmetic.event("GaussNewtonBlocks"), torch.no_grad():
             for chunk in self.chunks:
@@ -79,14 +82,35 @@ class Linearization:
                     jacobian = chunk.dense(entries)
                     if columns is not None:
                         jacobian = jacobian[:, columns]
-                    total.addmm_(jacobian.t(), jacobian)
+                    _add_gram(total, jacobian.numpy().T)
         result: list[Array | None] = []
         for total, owner in zip(sums, owners, strict=True):
-            block = total.numpy()
+            block = _mirrored(total)
             mine = self.comm.rank == owner
             self.comm.Reduce(MPI.IN_PLACE if mine else block, block if mine else None, root=owner)
             result.append(block if mine else None)
         return result
+
+    def gauss_newton_matrix(self) -> Array:
+        """JᵀJ (n, n), the same on all ranks. Collective: one reduction of n² numbers.
+
+        Cost: m_local n² flops, half of those of a matrix product.
+        """
+        total = np.zeros((self.parameters.size,) * 2, order="F")
+        with self.arithmetic.event("GaussNewtonMatrix"), torch.no_grad():
+            for chunk in self.chunks:
+                _add_gram(total, chunk.dense(self.parameters.entries).numpy().T)
+            result = _mirrored(total)
+        self.comm.Allreduce(MPI.IN_PLACE, result)
+        return result
+
+    def sample_gram_matrix(self) -> Array:
+        """J Jᵀ (m, m) over all ranks' rows in rank order, the same on all ranks. Collective: gathers the m n of J."""
+        jacobian = np.concatenate(self.comm.allgather(self.dense()))
+        total = np.zeros((len(jacobian),) * 2, order="F")
+        with self.arithmetic.event("SampleGramMatrix"):
+            _add_gram(total, jacobian)
+            return _mirrored(total)
 
     def gauss_newton_diagonal(self) -> Array:
         """diag(JᵀJ) (n,), the same on all ranks. Collective."""
@@ -112,3 +136,15 @@ class Linearization:
         if len(columns) == len(indices):
             return entries, None
         return entries, torch.from_numpy(np.searchsorted(columns, indices))
+
+
+def _add_gram(total: Array, factor: Array) -> None:
+    """Lower triangle of total (k, k), in Fortran order, += factor factorᵀ by BLAS's symmetric rank-k update."""
+    if factor.size:
+        contiguous_rows = factor.flags.c_contiguous
+        _symmetric_update(1.0, factor.T if contiguous_rows else factor, 1.0, total, int(contiguous_rows), 1, 1)
+
+
+def _mirrored(lower: Array) -> Array:
+    """The whole symmetric matrix, in C order, from its lower triangle."""
+    return np.ascontiguousarray(np.tril(lower) + np.tril(lower, -1).T)

@@ -108,6 +108,9 @@ COMMON_PETSC = [
     "options_left",
     "log_view",
     "tao_adam_lr",
+    "tao_lm_damping",
+    "tao_lm_geodesic",
+    "tao_lm_space",
 ]
 """Names that a typo is compared with."""
 

@@ -9,7 +9,10 @@ from petsc4py import PETSc
 
 from pescitrain.errors import OptionError
 
-OWN_TAO_TYPES = {"adam": "pescitrain.solvers.adam.Adam"}
+OWN_TAO_TYPES = {
+    "adam": "pescitrain.solvers.adam.Adam",
+    "lm": "pescitrain.solvers.levenberg_marquardt.LevenbergMarquardt",
+}
 """Short name -> Python type, for ``-tao_type``."""
 
 TAO_SLOT = {
@@ -28,7 +31,7 @@ TAO_SLOT = {
 """TAO types that take a preconditioner -> the prefix of the inner Krylov solver that holds it."""
 
 TAO_NEWTON = ("nls", "ntr", "ntl", "bnls", "bntr", "bntl", "tron")
-TAO_BOUNDED = ("blmvm", "bqnls", "bqnktr", "bqnktl", "bncg", "bnls", "bntr", "bntl", "tron")
+TAO_BOUNDED = ("blmvm", "bqnls", "bqnktr", "bqnktl", "bncg", "bnls", "bntr", "bntl", "tron", "lm")
 TAO_WITHOUT_PRECONDITIONER = ("cg", "bncg", "owlqn", "python")
 TAO_REFUSED = {
     "bqnkls": "PETSc's bqnkls fails with every problem (its secant matrix refuses a shift): use bqnktr or bqnls",

@@ -79,6 +79,16 @@ def test_blocks_are_those_of_the_dense_gauss_newton_matrix(linearized):
         assert np.abs(block - block.T).max() <= 1e-13 * np.abs(block).max()
 
 
+def test_the_two_gram_matrices_are_those_of_the_dense_jacobian(linearized):
+    _, _, linearization, jacobian = linearized
+    for gram, exact in (
+        (linearization.gauss_newton_matrix(), jacobian.T @ jacobian),
+        (linearization.sample_gram_matrix(), jacobian @ jacobian.T),
+    ):
+        np.testing.assert_allclose(gram, exact, rtol=0.0, atol=1e-12 * np.abs(exact).max())
+        assert np.array_equal(gram, gram.T)
+
+
 def test_a_linearization_stays_at_its_point_when_the_evaluator_moves(linearized):
     evaluator, theta, linearization, jacobian = linearized
     evaluator.objective_gradient(theta + 1.0)

@@ -1,0 +1,227 @@
+"""Levenberg–Marquardt with geodesic acceleration as a TAO type: ``-tao_type lm``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from petsc4py import PETSc
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from pescitrain.algebra import ParameterLayout, System
+from pescitrain.algebra.options import get_string
+from pescitrain.errors import OptionError
+from pescitrain.evaluation import Linearization
+from pescitrain.solvers.outcome import Array, Memory
+
+Solve = Callable[[Array], Array]
+"""b (n,) -> (JᵀJ + λI)⁻¹ b on the free parameters, zero on the others."""
+
+Indices = NDArray[np.intp]
+
+SPACES = ("auto", "parameters", "samples")
+
+
+class LevenbergMarquardt:
+    """Damped Gauss–Newton steps by dense factorisation, with the curvature of the residual taken into account.
+
+    One iteration linearizes once and factors A + λI, A = JᵀJ, or in sample space K + λI, K = J Jᵀ, where there are
+    fewer residuals than parameters. The step is s + ½a with s = −(A + λI)⁻¹ Jᵀr and the geodesic acceleration
+    a = −(A + λI)⁻¹ Jᵀ r_ss, r_ss ≈ (2/h) ((r(θ + h s) − r)/h − J s) (Transtrum & Sethna, arXiv:1201.5885).
+    λ follows the ratio ρ of measured to predicted reduction (Nielsen, IMM-REP-1999-05). The rows of J are distributed
+    over ranks; the factorisation is the same on all of them. Bounds are kept by projection, with the parameters held
+    at a bound left out of the system.
+
+    Options (with the prefix of the Tao)
+    ------------------------------------
+    -tao_lm_damping 1e-2            λ of the first iteration
+    -tao_lm_geodesic true           the acceleration
+    -tao_lm_geodesic_step 0.1       h
+    -tao_lm_geodesic_ratio 0.75     trials with ‖a‖ above this part of ‖s‖ are refused
+    -tao_lm_accept 1e-4             least ρ that is accepted
+    -tao_lm_max_trials 40           in one iteration
+    -tao_lm_space auto              parameters, samples, or the smaller of the two
+    """
+
+    def __init__(self) -> None:
+        self.damping, self.growth = 1e-2, 2.0
+        self.geodesic, self.geodesic_step, self.geodesic_ratio = True, 0.1, 0.75
+        self.accept, self.max_trials, self.space = 1e-4, 40, "auto"
+        self._system: System | None = None
+        self._linearization: Linearization | None = None
+        self._point: Array | None = None
+        self._stuck = False
+
+    def create(self, tao: PETSc.TAO) -> None:
+        """Its steps are accepted before TAO sees them."""
+        tao.getLineSearch().setType("unit")
+
+    def setFromOptions(self, tao: PETSc.TAO) -> None:
+        """Read ``-tao_lm_*``.
+
+        Raises
+        ------
+        OptionError
+        """
+        options, prefix = PETSc.Options(tao), tao.getOptionsPrefix() or ""
+        self.damping = options.getReal("tao_lm_damping", self.damping)
+        self.geodesic = options.getBool("tao_lm_geodesic", self.geodesic)
+        self.geodesic_step = options.getReal("tao_lm_geodesic_step", self.geodesic_step)
+        self.geodesic_ratio = options.getReal("tao_lm_geodesic_ratio", self.geodesic_ratio)
+        self.accept = options.getReal("tao_lm_accept", self.accept)
+        self.max_trials = options.getInt("tao_lm_max_trials", self.max_trials)
+        self.space = get_string(f"{prefix}tao_lm_space", self.space) or self.space
+        if self.space not in SPACES:
+            raise OptionError(f"-{prefix}tao_lm_space {self.space}: choose from {', '.join(SPACES)}")
+        for name in ("damping", "geodesic_step", "geodesic_ratio", "max_trials"):
+            if not getattr(self, name) > 0:
+                raise OptionError(f"-{prefix}tao_lm_{name} {getattr(self, name):g}: it must be above 0")
+
+    def connect(self, system: System) -> None:
+        """The least-squares system behind φ, which TAO does not know."""
+        self._system = system
+
+    def step(self, tao: PETSc.TAO, x: PETSc.Vec, _: PETSc.Vec, step: PETSc.Vec) -> None:
+        """The accepted step of one iteration; λ and the linearization of the next. Collective."""
+        if self._system is None:
+            raise OptionError("-tao_type lm needs the residual of a pescitrain system; use it through pescitrain")
+        system = self._system
+        theta = system.layout.gather(x).copy()
+        linearization = self._linearize(system, theta)
+        gradient = linearization.transpose_times(linearization.residual)
+        free = _free(theta, gradient, system.bounds)
+        factors = _Factors(linearization, free, self._in_samples(system))
+        value = system.evaluator.objective(theta)
+        tiny = 1e-16 * np.sqrt(len(theta)) * factors.largest
+        change = np.zeros_like(theta)
+        for _trial in range(self.max_trials):
+            self.damping = max(self.damping, tiny)
+            trial = self._trial(system, theta, linearization, gradient, factors)
+            if trial is not None:
+                moved, predicted = trial
+                system.evaluator.residual(theta + moved)
+                ratio = (value.objective - system.evaluator.objective(theta + moved).objective) / predicted
+                if ratio > self.accept:
+                    change = moved
+                    self.damping *= max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
+                    self.growth = 2.0
+                    break
+                if np.linalg.norm(moved) <= np.finfo(float).eps * np.linalg.norm(theta):
+                    break
+            self.damping *= self.growth
+            self.growth *= 2.0
+        self._stuck = not change.any()
+        if not self._stuck:
+            theta = theta + change
+            value, following = system.evaluator.objective(theta), self._linearize(system, theta)
+            gradient = following.transpose_times(following.residual)
+        system.evaluator.learn(theta, value, gradient)
+        system.layout.set(step, change)
+
+    def postStep(self, tao: PETSc.TAO) -> None:
+        """No damping gives a descent that double precision can see: the end."""
+        if self._stuck:
+            tao.setConvergedReason(PETSc.TAO.ConvergedReason.CONVERGED_STEPTOL)
+
+    def _linearize(self, system: System, theta: Array) -> Linearization:
+        if self._linearization is None or not np.array_equal(theta, self._point):
+            self._linearization, self._point = system.evaluator.linearize(theta), theta.copy()
+        return self._linearization
+
+    def _in_samples(self, system: System) -> bool:
+        if self.space == "auto":
+            return system.evaluator.residual_count < system.layout.size
+        return self.space == "samples"
+
+    def _trial(
+        self, system: System, theta: Array, linearization: Linearization, gradient: Array, factors: _Factors
+    ) -> tuple[Array, float] | None:
+        """A step and the reduction that the linear model predicts for it; None where this λ gives none."""
+        try:
+            solve = factors.factor(self.damping)
+        except LinAlgError:
+            return None
+        velocity = solve(-gradient)
+        product = linearization.times(velocity)
+        moved = velocity
+        if self.geodesic:
+            h = self.geodesic_step
+            ahead = system.evaluator.residual(theta + h * velocity)
+            if not np.isfinite(system.evaluator.objective(theta + h * velocity).objective):
+                return None
+            bend = (2.0 / h) * ((ahead - linearization.residual) / h - product)
+            acceleration = solve(-linearization.transpose_times(bend))
+            if np.linalg.norm(acceleration) >= self.geodesic_ratio * np.linalg.norm(velocity):
+                return None
+            moved = velocity + 0.5 * acceleration
+        if system.bounds is not None:
+            moved = np.clip(theta + moved, *system.bounds) - theta
+            velocity = np.clip(theta + velocity, *system.bounds) - theta
+            product = linearization.times(velocity)
+        curvature = system.evaluator.comm.allreduce(float(product @ product))
+        predicted = -float(gradient @ velocity) - 0.5 * curvature
+        return (moved, predicted) if predicted > 0.0 else None
+
+    def save(self, layout: ParameterLayout) -> Memory:
+        """λ and its growth."""
+        return {"damping": [np.array([self.damping, self.growth])]}
+
+    def restore(self, layout: ParameterLayout, memory: Memory) -> None:
+        """Continue from :meth:`save`."""
+        self.damping, self.growth = (float(number) for number in memory["damping"][0])
+
+    def view(self, _: PETSc.TAO, viewer: PETSc.Viewer) -> None:
+        """The settings."""
+        viewer.printfASCII(
+            f"  Levenberg-Marquardt: damping={self.damping:g} geodesic={self.geodesic} space={self.space}\n"
+        )
+
+
+class _Factors:
+    """JᵀJ or J Jᵀ of one linearization, factored for one λ after another. Construction is collective."""
+
+    def __init__(self, linearization: Linearization, free: Indices | None, in_samples: bool) -> None:
+        self._linearization, self._in_samples = linearization, in_samples
+        # Parameters held at a bound leave the system; the sample space has all columns in it and cannot leave them out.
+        self._free = free
+        if in_samples and free is not None:
+            raise OptionError("-tao_lm_space samples cannot hold parameters at their bounds: use parameters")
+        matrix = linearization.sample_gram_matrix() if in_samples else linearization.gauss_newton_matrix()
+        self._matrix = matrix if free is None else matrix[np.ix_(free, free)]
+        self.largest = float(self._matrix.diagonal().max(initial=np.finfo(float).tiny))
+
+    def factor(self, damping: float) -> Solve:
+        """Cholesky for this λ; raises LinAlgError where it breaks down."""
+        shifted = self._matrix.copy()
+        shifted[np.diag_indices_from(shifted)] += damping
+        factor = cho_factor(shifted, lower=True, overwrite_a=True, check_finite=True)
+        if self._in_samples:
+            return lambda b: self._push_through(factor, b, damping)
+        free = slice(None) if self._free is None else self._free
+
+        def solve(b: Array) -> Array:
+            whole = np.zeros_like(b)
+            whole[free] = cho_solve(factor, b[free], check_finite=False)
+            return whole
+
+        return solve
+
+    def _push_through(self, factor: tuple[Array, bool], b: Array, damping: float) -> Array:
+        """(JᵀJ + λI)⁻¹ b = (b − Jᵀ (J Jᵀ + λI)⁻¹ J b) / λ. Collective."""
+        linearization = self._linearization
+        comm = linearization.comm
+        local = linearization.times(b)
+        counts = comm.allgather(len(local))
+        begin = sum(counts[: comm.rank])
+        whole = cho_solve(factor, np.concatenate(comm.allgather(local)), check_finite=False)
+        return (b - linearization.transpose_times(whole[begin : begin + len(local)])) / damping
+
+
+def _free(theta: Array, gradient: Array, bounds: tuple[Array, Array] | None) -> Indices | None:
+    """Indices of the parameters that a descent may move, or None for all of them."""
+    if bounds is None:
+        return None
+    lower, upper = bounds
+    held = ((theta <= lower) & (gradient > 0.0)) | ((theta >= upper) & (gradient < 0.0))
+    return np.flatnonzero(~held) if held.any() else None

@@ -1,0 +1,147 @@
+"""Levenberg–Marquardt: its step computed once more from a dense J, its two spaces, bounds, restart and end."""
+
+import numpy as np
+import pytest
+from petsc4py import PETSc
+from scipy.optimize import lsq_linear
+from toys import CASES, LINEAR, jacobian_by_torch, least_squares_minimum, start, system_of
+
+from pescitrain.errors import OptionError
+from pescitrain.solvers.outcome import NOTHING_LEFT, GaussNewtonSettings
+from pescitrain.solvers.tao import TaoSolver
+
+pytestmark = pytest.mark.parallel
+
+CASE = CASES["poisson"]
+
+
+def run(comm, lengths=(6,), case=CASE, bounds=None, theta=None, **options):
+    """All iterates (k, n), the last outcome and the closures, of segments by new solvers as after a restart."""
+    for key, value in {"tao_type": "lm", "tao_gatol": 0, "tao_grtol": 0, **options}.items():
+        PETSc.Options()[key] = value
+    iterates, memory, position, closures = [], {}, 0, 0.0
+    outcome = NOTHING_LEFT
+    theta = start(case.build()) if theta is None else theta
+    for length in lengths:
+        system = system_of(case.build(comm))
+        system.bounds = bounds
+        solver = TaoSolver(system, "", GaussNewtonSettings(), lambda it: iterates.append(it.theta.copy()) or False)
+        x = system.layout.vec_from(theta)
+        outcome, memory = solver.run(x, position, length, memory)
+        position, theta = position + length, system.layout.gather(x).copy()
+        closures += system.evaluator.counters.closures
+        solver.destroy()
+    return np.array(iterates), outcome, closures
+
+
+@pytest.mark.parametrize("geodesic", [True, False])
+def test_the_step_is_that_of_the_formula(comm, geodesic):
+    damping, h = 3.0, 0.2
+    options = {"tao_lm_damping": damping, "tao_lm_geodesic": geodesic, "tao_lm_geodesic_step": h}
+    iterates, _, closures = run(comm, (1,), **options)
+    theta, evaluator = start(CASE.build()), CASE.build()
+    jacobian, residual = jacobian_by_torch(evaluator, theta), evaluator.residual(theta)
+    inverse = np.linalg.inv(jacobian.T @ jacobian + damping * np.eye(len(theta)))
+    velocity = -inverse @ jacobian.T @ residual
+    bend = 2 / h * ((evaluator.residual(theta + h * velocity) - residual) / h - jacobian @ velocity)
+    acceleration = -inverse @ jacobian.T @ bend
+    assert 1e-3 < np.linalg.norm(acceleration) / np.linalg.norm(velocity) < 0.75
+    step = velocity + 0.5 * acceleration if geodesic else velocity
+    np.testing.assert_allclose(iterates[1] - iterates[0], step, rtol=1e-8, atol=1e-10 * np.abs(step).max())
+    assert closures == 2 + geodesic  # the start, the trial, the point ahead; the gradient is that of the linearization
+
+
+def test_the_damping_follows_the_ratio_of_reductions(comm):
+    """Two steps without acceleration: the second has the λ of Nielsen's rule."""
+    iterates, _, _ = run(comm, (2,), tao_lm_damping=3.0, tao_lm_geodesic=False)
+    evaluator = CASE.build()
+    damping, growth, theta = 3.0, 2.0, iterates[0]
+    for following in iterates[1:]:
+        jacobian, residual = jacobian_by_torch(evaluator, theta), evaluator.residual(theta)
+        while True:
+            system = jacobian.T @ jacobian + damping * np.eye(len(theta))
+            step = -np.linalg.solve(system, jacobian.T @ residual)
+            predicted = 0.5 * residual @ residual - 0.5 * np.sum((residual + jacobian @ step) ** 2)
+            ratio = (0.5 * residual @ residual - evaluator.objective(theta + step).objective) / predicted
+            if ratio > 1e-4:
+                break
+            damping, growth = damping * growth, 2 * growth
+        damping, growth = damping * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0
+        np.testing.assert_allclose(following - theta, step, rtol=1e-6, atol=1e-9 * np.abs(step).max())
+        theta = following
+
+
+def test_refused_trials_raise_the_damping_and_leave_the_point(comm):
+    """A ratio that no trial reaches: every one is refused, and the method says that it is at its end."""
+    iterates, outcome, closures = run(comm, (5,), tao_lm_accept=1e6, tao_lm_max_trials=4, tao_lm_geodesic=False)
+    assert (outcome.reason, closures) == ("CONVERGED_STEPTOL", 5)
+    assert np.array_equal(iterates[-1], iterates[0])
+
+
+def test_a_bend_that_is_too_sharp_is_refused_before_the_trial(comm):
+    iterates, outcome, closures = run(comm, (5,), tao_lm_geodesic_ratio=1e-12, tao_lm_max_trials=4)
+    assert (outcome.reason, closures) == ("CONVERGED_STEPTOL", 5)
+    assert np.array_equal(iterates[-1], iterates[0])
+
+
+def test_sample_space_makes_the_same_steps(comm):
+    paths = [run(comm, (6,), tao_lm_space=space)[0] for space in ("parameters", "samples")]
+    # In sample space b − Jᵀ(…) cancels to λ times the step: digits of λ are lost.
+    np.testing.assert_allclose(paths[1], paths[0], rtol=0.0, atol=1e-7)
+
+
+def test_the_smaller_space_is_taken(comm):
+    evaluator = CASE.build()
+    smaller = "samples" if evaluator.residual_count < evaluator.parameters.size else "parameters"
+    paths = [run(comm, (3,), tao_lm_space=space)[0] for space in ("auto", smaller)]
+    assert np.array_equal(*paths)
+
+
+def test_a_linear_problem_is_solved_in_one_iteration_without_damping(comm):
+    iterates, _, _ = run(comm, (1,), case=LINEAR, tao_lm_damping=1e-12)
+    np.testing.assert_allclose(iterates[1], least_squares_minimum(LINEAR.build()), rtol=0.0, atol=1e-9)
+
+
+def test_it_ends_where_no_step_descends(comm):
+    iterates, outcome, _ = run(comm, (50,), case=LINEAR, theta=least_squares_minimum(LINEAR.build()))
+    assert outcome.reason == "CONVERGED_STEPTOL"
+    assert outcome.iterations < 10
+    np.testing.assert_allclose(iterates[-1], iterates[0], rtol=0.0, atol=1e-12)
+
+
+def test_bounds_are_kept_and_the_minimum_among_them_is_found(comm):
+    evaluator = LINEAR.build()
+    theta, size = start(evaluator), evaluator.parameters.size
+    jacobian = jacobian_by_torch(evaluator, theta)
+    target = jacobian @ theta - evaluator.residual(theta)
+    free = least_squares_minimum(evaluator)
+    lower, upper = np.full(size, -np.inf), np.full(size, np.inf)
+    upper[-1], lower[0] = free[-1] - 0.1, free[0] + 0.05
+    theta = np.clip(theta, lower, upper)
+    best = lsq_linear(jacobian, target, (lower, upper), tol=1e-14).x
+    assert np.isclose(best[-1], upper[-1])
+    iterates, _, _ = run(comm, (60,), case=LINEAR, bounds=(lower, upper), theta=theta)
+    assert (iterates >= lower).all()
+    assert (iterates <= upper).all()
+    np.testing.assert_allclose(iterates[-1], best, rtol=0.0, atol=1e-7)
+
+
+def test_a_restart_continues(comm):
+    whole, _, _ = run(comm, (12,))
+    parts, _, _ = run(comm, (7, 5))
+    np.testing.assert_allclose(parts, whole, rtol=0.0, atol=1e-10)
+    assert np.abs(np.diff(whole, axis=0)).max(axis=1).min() > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"tao_lm_space": "rows"}, "choose from auto, parameters, samples"),
+        ({"tao_lm_damping": -1.0}, "-tao_lm_damping -1: it must be above 0"),
+        ({"tao_lm_max_trials": 0}, "-tao_lm_max_trials 0"),
+    ],
+)
+def test_a_senseless_option_is_refused(comm, options, sentence):
+    with pytest.raises((OptionError, PETSc.Error)) as caught:
+        run(comm, (1,), **options)
+    assert sentence in str(caught.value.__cause__ or caught.value)
