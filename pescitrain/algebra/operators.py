@@ -56,6 +56,10 @@ class GaussNewtonOperator:
         self._theta[:] = theta
         self._shift = 0.0
 
+    def forget(self) -> None:
+        """Linearize anew at the next product: the residual has changed. Not collective."""
+        self._linearization = None
+
     @property
     def linearization(self) -> Linearization:
         """J at the current θ. Collective."""

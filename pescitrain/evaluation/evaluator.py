@@ -18,7 +18,7 @@ from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, FunctionalJacobian
 from pescitrain.evaluation.linearization import Linearization
 from pescitrain.evaluation.residuals import Residuals
-from pescitrain.evaluation.samples import Chunk, TermSamples
+from pescitrain.evaluation.samples import Chunk, TermSamples, samples_at
 from pescitrain.networks.parameters import FlatParameters
 from pescitrain.networks.tape import Recorder, Tape
 from pescitrain.problem.problem import Problem
@@ -152,6 +152,20 @@ class Evaluator:
         if self._recent.find(theta) is None:
             self._recent.add(theta, value, None)
         return np.concatenate(parts) if parts else np.zeros(0)
+
+    def residual_at(self, theta: Array, samples: TermSamples, x: Array) -> Array:
+        """The residual of an interior term, unscaled, at other points of this rank: (N, d) -> (N, k). Collective."""
+        self._theta[:] = theta
+        rows = np.zeros((len(x), samples.rows))
+
+        def work(buffer: Array) -> None:
+            elsewhere = samples_at(samples, self.surrogate, x)
+            with torch.no_grad():
+                parts = [self._residuals.rows(elsewhere, chunk, Tape()).numpy() for chunk in elsewhere.chunks]
+            rows[:] = np.concatenate(parts) if parts else rows
+
+        self._reduced("Residual", 0, work)
+        return rows
 
     def linearize(self, theta: Array) -> Linearization:
         """r and J at θ, to be applied by products. Collective."""

@@ -192,7 +192,7 @@ def sample_terms(
         if len(points) == 0:
             raise ProblemError(f"term {term.label!r}: no points on {'+'.join(sorted(places))}; raise -sample_points")
         result.append(_trace_term(problem, surrogate, term, points, partners))
-        _fill_chunks(result[-1], surrogate, rank, size, chunk_size)
+        fill_chunks(result[-1], surrogate, rank, size, chunk_size)
     labels = [samples.term.label for samples in result]
     for label in labels:
         if labels.count(label) > 1:
@@ -222,7 +222,8 @@ def _trace_term(
     )
 
 
-def _fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int, chunk_size: int) -> None:
+def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int, chunk_size: int) -> None:
+    """Cut this rank's share of the points of a term into chunks, with all that is constant on them. Not collective."""
     points = samples.points
     share = points.slice(rank, size)
     begin = len(points) * rank // size
@@ -280,6 +281,6 @@ def samples_at(samples: TermSamples, surrogate: Surrogate, x: NDArray[np.float64
     unscaled = replace(samples.term, weight=1.0)
     count = len(x)
     moved = replace(samples, term=unscaled, points=PointSet(x, np.full(count, 1.0)), partners=None, chunks=[])
-    _fill_chunks(moved, surrogate, 0, 1, 4096)
+    fill_chunks(moved, surrogate, 0, 1, 4096)
     moved.chunks = [replace(chunk, scale=torch.ones_like(chunk.scale)) for chunk in moved.chunks]
     return moved

@@ -15,6 +15,7 @@ from pescitrain.algebra import ParameterLayout, System, decompose
 from pescitrain.errors import OptionError, ProblemError
 from pescitrain.evaluation import Evaluator, SamplingPlan, sample_terms
 from pescitrain.evaluation.metrics import ErrorMetric
+from pescitrain.evaluation.resampling import ResidualResampling
 from pescitrain.geometry import Box, Mesh, ReferenceField, Sampling
 from pescitrain.networks import MLP, FourierFeatures, Network, PeriodicFeatures, ResNet, ScaleToUnitBox
 from pescitrain.networks.network import ExtraFeatures
@@ -200,6 +201,14 @@ def sampling_plan(settings: Settings, on_mesh: bool) -> SamplingPlan:
         Sampling(settings.sample_boundary_points, kind, settings.sample_boundary_order),
         settings.seed,
     )
+
+
+def create_resampling(setup: Setup, settings: Settings) -> ResidualResampling | None:
+    """What ``-sample_adapt`` asks for."""
+    if settings.sample_adapt == "none":
+        return None
+    power, uniform = settings.sample_adapt_power, settings.sample_adapt_uniform
+    return ResidualResampling(setup.evaluator, setup.domain, power, uniform, settings.sample_chunk, settings.seed)
 
 
 def bounds_of(problem: Problem, parameters: FlatParameters) -> tuple[Array, Array] | None:

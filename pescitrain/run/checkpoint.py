@@ -33,6 +33,8 @@ class State:
     memory: Memory = field(default_factory=dict)
     history: str = ""
     stage_start_s: float = 0.0
+    sampling_round: int = 0
+    sampled_at: Array | None = None
 
 
 def fingerprint(layout: ParameterLayout, samples: list[TermSamples]) -> str:
@@ -57,7 +59,8 @@ def save(folder: Path, state: State, layout: ParameterLayout, mark: str) -> None
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
     comm.barrier()
-    vectors = {"theta": [state.theta], **state.memory}
+    sampled_at = [] if state.sampled_at is None else [state.sampled_at]
+    vectors = {"theta": [state.theta], "sampled_at": sampled_at, **state.memory}
     viewer = PETSc.Viewer().createBinary(str(new / "vectors.petsc"), "w", comm=layout.comm)
     for arrays in vectors.values():
         for array in arrays:
@@ -74,6 +77,7 @@ def save(folder: Path, state: State, layout: ParameterLayout, mark: str) -> None
             "wall_s": state.wall_s,
             "counters": state.counters,
             "stage_start_s": state.stage_start_s,
+            "sampling_round": state.sampling_round,
             "vectors": {name: [len(array) for array in arrays] for name, arrays in vectors.items()},
         }
         (new / "state.json").write_text(json.dumps(header, indent=1))
@@ -127,6 +131,7 @@ def load(folder: Path, layout: ParameterLayout, mark: str) -> State:
     try:
         vectors = _read_vectors(folder / "vectors.petsc", header["vectors"], layout)
         theta = vectors.pop("theta")[0]
+        sampled_at = vectors.pop("sampled_at")
         return State(
             theta,
             header["stage"],
@@ -136,6 +141,8 @@ def load(folder: Path, layout: ParameterLayout, mark: str) -> State:
             vectors,
             history,
             header["stage_start_s"],
+            header["sampling_round"],
+            sampled_at[0] if sampled_at else None,
         )
     except (KeyError, AttributeError, PETSc.Error) as error:  # on all ranks: they read the same
         reason = str(error).strip().splitlines()[-1]

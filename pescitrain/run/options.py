@@ -71,6 +71,12 @@ class SampleOptions:
     sample_boundary_points: int = option(400, "points on each boundary term; not used by quadrature", minimum=1)
     sample_order: int = option(2, "polynomial order of quadrature in cells", minimum=0)
     sample_boundary_order: int = option(1, "polynomial order of quadrature on facets", minimum=0)
+    sample_adapt: str = option(
+        "none", "rad: interior points are drawn anew where the residual is large", choices=("none", "rad")
+    )
+    sample_adapt_interval: int = option(20, "iterations between draws", minimum=1)
+    sample_adapt_power: float = option(1.0, "k of rad: drawn with density abs(r)^k / mean(abs(r)^k) + c", minimum=0)
+    sample_adapt_uniform: float = option(1.0, "c of rad, the part that stays uniform", minimum=0)
     sample_chunk: int = option(1000, "samples that are evaluated at a time; choose by the cache", minimum=1)
 
 

@@ -16,7 +16,7 @@ from pescitrain.errors import OptionError, PescitrainError
 from pescitrain.problem import Problem
 from pescitrain.run import checkpoint, report
 from pescitrain.run.agreement import together
-from pescitrain.run.build import Setup, build
+from pescitrain.run.build import Setup, build, create_resampling
 from pescitrain.run.checkpoint import State
 from pescitrain.run.checks import check_derivatives
 from pescitrain.run.database import check_names, fill_stages, find_bare_words, unused
@@ -126,7 +126,17 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
     )
     if comm.rank == 0:
         report.write_options(folder, user, settings)
-    training = Training(setup, settings.stages, state, history, clock, settings.ckpt_interval, folder / "checkpoint")
+    training = Training(
+        setup,
+        settings.stages,
+        state,
+        history,
+        clock,
+        settings.ckpt_interval,
+        folder / "checkpoint",
+        create_resampling(setup, settings),
+        settings.sample_adapt_interval,
+    )
     failure: PescitrainError | None = None
     results: list[StageResult] = []
     try:

@@ -11,6 +11,7 @@ from petsc4py import PETSc
 
 from pescitrain.algebra.options import get_string
 from pescitrain.errors import OptionError, PescitrainError
+from pescitrain.evaluation.resampling import ResidualResampling
 from pescitrain.run import checkpoint
 from pescitrain.run.build import Setup
 from pescitrain.run.checkpoint import State
@@ -73,11 +74,19 @@ class Training:
         clock: Clock,
         interval: int,
         folder: Path | None,
+        resampling: ResidualResampling | None = None,
+        resampling_interval: int = 1,
     ) -> None:
         self.setup, self.stages, self.state = setup, stages or ("",), state
         self.history, self.clock, self.interval, self.folder = history, clock, interval, folder
         self.mark = checkpoint.fingerprint(setup.system.layout, setup.evaluator.samples)
         self.last_good: np.ndarray = state.theta
+        self.resampling, self.resampling_interval = resampling, resampling_interval
+        if resampling is not None and state.sampled_at is not None:
+            counters = setup.evaluator.counters
+            before = dict(vars(counters))
+            resampling.move(state.sampled_at, state.sampling_round)
+            counters.restore(before)  # the run that wrote the checkpoint has counted it
 
     def run(self) -> list[StageResult]:
         """Solve what is left of the stages. Collective.
@@ -133,20 +142,39 @@ class Training:
                 "try another -seed"
             )
         while True:
-            segment = self.interval - state.iteration % self.interval
+            segment = self._to_next(self.interval)
+            if self.resampling is not None:
+                if state.iteration > 0 and state.iteration % self.resampling_interval == 0:
+                    with PETSc.Log.Stage("Train"):
+                        self._resample(solver)
+                segment = min(segment, self._to_next(self.resampling_interval))
             with PETSc.Log.Stage("Train"):
                 outcome, state.memory = solver.run(theta, state.iteration, segment, state.memory)
             state.iteration += outcome.iterations
             state.theta = layout.gather(theta).copy()
-            with self.clock.paused():
-                self._save()
-            if out_of_time() or not outcome.budget or state.iteration >= solver.max_iterations:
+            done = out_of_time() or not outcome.budget or state.iteration >= solver.max_iterations
+            if done or state.iteration % self.interval == 0:
+                with self.clock.paused():
+                    self._save()
+            if done:
                 break
         self.clock.stop()
         theta.destroy()
         label = f"{solver.kind}:{solver.label}"
         pc, limit = solver.pc_label, solver.max_iterations
         return StageResult(name or "main", label, pc, outcome, state.iteration, limit, out_of_time())
+
+    def _to_next(self, interval: int) -> int:
+        return interval - self.state.iteration % interval
+
+    def _resample(self, solver: Solver) -> None:
+        """Move the points, and tell everyone who remembers the old ones. Collective."""
+        assert self.resampling is not None
+        state = self.state
+        state.sampling_round, state.sampled_at = state.sampling_round + 1, state.theta
+        self.resampling.move(state.theta, state.sampling_round)
+        self.setup.system.gauss_newton.forget()
+        state.memory = solver.points_moved(state.memory)
 
     def _save(self) -> None:
         if self.folder is None:

@@ -51,6 +51,10 @@ class SnesSolver:
         finally:
             snes.destroy()
 
+    def points_moved(self, memory: Memory) -> Memory:
+        """As :meth:`TaoSolver.points_moved`; the norm at the start remains what convergence is measured with."""
+        return memory
+
     def _create(self) -> PETSc.SNES:
         system, prefix = self.system, self.prefix
         self._linearizations = 0

@@ -101,6 +101,11 @@ class TaoSolver:
         finally:
             tao.destroy()
 
+    def points_moved(self, memory: Memory) -> Memory:
+        """What of a memory holds when the points have moved: of our own types all, of secant pairs nothing."""
+        self._linearized_at = None
+        return memory if self.type == "python" else {}
+
     def _create(self) -> PETSc.TAO:
         system, prefix = self.system, self.prefix
         tao = PETSc.TAO().create(system.layout.comm)

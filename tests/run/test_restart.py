@@ -60,6 +60,11 @@ METHODS = {
     "bqnls": "-tao_type bqnls",
     "bntr": "-tao_type bntr",
     "adam": "-tao_type adam",
+    "lm": "-tao_type lm",
+    "lm, moving points": "-tao_type lm -sample_adapt rad -sample_adapt_interval 3",
+    "lm, points that move at a checkpoint": "-tao_type lm -sample_adapt rad -sample_adapt_interval 5",
+    "blmvm, moving points": "-tao_type blmvm -pc_type asm -sample_adapt rad -sample_adapt_interval 3",
+    "bntr, moving points": "-tao_type bntr -sample_adapt rad -sample_adapt_interval 4",
     "qn": "-snes_type qn",
     "newtonls": "-snes_type newtonls -ksp_max_it 5",
 }

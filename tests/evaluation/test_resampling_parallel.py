@@ -1,0 +1,95 @@
+"""Points that follow the residual: the same on any number of ranks, and nobody goes on with the old ones."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from toys import CASES, Case, Toy, start
+
+from pescitrain.evaluation.resampling import ResidualResampling
+from pescitrain.problem import Dirichlet, Residual
+
+pytestmark = pytest.mark.parallel
+
+# The residual is that of the network plus a peak at the origin, fifty times as large.
+PEAK = Case(lambda: Toy([Residual(lambda u, x, y: u + 50 * (-20 * (x**2 + y**2)).exp()), Dirichlet(0.0)]))
+
+
+def moved(comm, case=PEAK, power=1.0, uniform=1.0, round=1, seed=0, interior=400, theta=None):
+    evaluator = case.build(comm, chunk_size=50, interior=interior)
+    theta = start(evaluator) if theta is None else theta
+    resampling = ResidualResampling(evaluator, evaluator.problem.domain(), power, uniform, 50, seed)
+    resampling.move(theta, round)
+    return evaluator, theta, resampling
+
+
+def radius(evaluator):
+    return np.linalg.norm(evaluator.samples[0].points.x, axis=1)
+
+
+def test_points_gather_where_the_residual_is_large(comm):
+    near = [np.mean(radius(moved(comm, power=power)[0]) < 0.3) for power in (0.0, 1.0, 2.0)]
+    # A disc of radius 0.3 has 7 % of the square; more than 400 points there are not among the 1600 candidates.
+    assert 0.04 < near[0] < 0.11
+    assert near[1] > 2 * near[0]
+    assert near[2] > near[1]
+
+
+def test_a_large_uniform_part_leaves_them_uniform(comm):
+    assert 0.04 < np.mean(radius(moved(comm, uniform=1e6)[0]) < 0.3) < 0.11
+
+
+def test_they_are_the_same_for_any_number_of_ranks(comm):
+    shared, theta, _ = moved(comm)
+    serial, _, _ = moved(MPI.COMM_SELF, theta=theta)
+    for one, other in zip(shared.samples, serial.samples, strict=True):
+        assert np.array_equal(one.points.x, other.points.x)
+        assert np.array_equal(one.points.weights, other.points.weights)
+    assert shared.objective(theta).objective == pytest.approx(serial.objective(theta).objective, rel=1e-12)
+
+
+def test_number_and_measure_stay_and_boundaries_keep_their_points(comm):
+    before, (after, _, _) = PEAK.build(comm, interior=400), moved(comm)
+    inside, boundary = after.samples
+    assert len(inside.points) == len(before.samples[0].points)
+    assert inside.points.measure == pytest.approx(4.0)
+    assert len(np.unique(inside.points.x, axis=0)) == len(inside.points)
+    assert np.abs(inside.points.x).max() <= 1.0
+    assert np.array_equal(boundary.points.x, before.samples[1].points.x)
+
+
+def test_the_round_and_the_seed_choose_them(comm):
+    first, again, second, other = (
+        moved(comm, round=r, seed=s)[0].samples[0].points.x for r, s in ((1, 0), (1, 0), (2, 0), (1, 5))
+    )
+    assert np.array_equal(first, again)
+    assert not np.isin(first, second).any()
+    assert not np.isin(first, other).any()
+
+
+def test_what_was_known_at_the_old_points_is_forgotten(comm):
+    evaluator = PEAK.build(comm, chunk_size=50, interior=400)
+    theta = start(evaluator)
+    old = evaluator.objective(theta).objective
+    ResidualResampling(evaluator, evaluator.problem.domain(), 2.0, 0.0, 50, 0).move(theta, 1)
+    rows = evaluator.residual(theta)
+    new = evaluator.objective(theta).objective
+    assert new == pytest.approx(0.5 * comm.allreduce(float(rows @ rows)), rel=1e-12)
+    assert new > 2 * old
+
+
+def test_the_pass_over_the_candidates_is_counted(comm):
+    evaluator, _, _ = moved(comm, interior=400)
+    inside, boundary = (len(samples.points) for samples in evaluator.samples)
+    assert evaluator.counters.closures == pytest.approx(4 * inside / (inside + boundary))
+
+
+def test_a_residual_elsewhere_is_that_of_the_term_without_its_scale(comm):
+    evaluator = CASES["two rows"].build(comm)
+    theta = start(evaluator)
+    samples = evaluator.samples[0]
+    share = samples.points.slice(comm.rank, comm.size)
+    rows = evaluator.residual_at(theta, samples, share.x)
+    scale = np.sqrt(samples.term.weight * share.weights / samples.points.measure)
+    expected = evaluator.residual(theta)[: rows.size].reshape(rows.shape)
+    np.testing.assert_allclose(rows * scale[:, None], expected, rtol=1e-12, atol=1e-13)
+    assert evaluator.residual_at(theta, samples, np.zeros((0, 2))).shape == (0, 2)
