@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,15 +91,21 @@ class Linearization:
             result.append(block if mine else None)
         return result
 
-    def gauss_newton_matrix(self) -> Array:
+    def gauss_newton_matrix(self, columns: Callable[[Tensor], Tensor] = lambda jacobian: jacobian) -> Array:
         """JᵀJ (n, n), the same on all ranks. Collective: one reduction of n² numbers.
 
-        Cost: m_local n² flops, half of those of a matrix product.
+        ``columns`` maps the rows (m, n) of J to (m, k), so that it is SᵀJᵀJS (k, k). Cost: m_local k² flops, half of
+        those of a matrix product.
         """
-        total = np.zeros((self.parameters.size,) * 2, order="F")
+        total: Array | None = None
         with self.arithmetic.event("GaussNewtonMatrix"), torch.no_grad():
             for chunk in self.chunks:
-                _add_gram(total, chunk.dense(self.parameters.entries).numpy().T)
+                factor = columns(chunk.dense(self.parameters.entries)).numpy().T
+                total = np.zeros((len(factor),) * 2, order="F") if total is None else total
+                _add_gram(total, factor)
+            if total is None:  # a rank without points
+                size = columns(torch.zeros(1, self.parameters.size, dtype=torch.float64)).shape[1]
+                total = np.zeros((size, size), order="F")
             result = _mirrored(total)
         self.comm.Allreduce(MPI.IN_PLACE, result)
         return result

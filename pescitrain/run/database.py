@@ -111,6 +111,7 @@ COMMON_PETSC = [
     "tao_lm_damping",
     "tao_lm_geodesic",
     "tao_lm_space",
+    "tao_lm_sketch",
 ]
 """Names that a typo is compared with."""
 

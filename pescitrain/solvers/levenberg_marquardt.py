@@ -14,11 +14,15 @@ from pescitrain.algebra.options import get_string
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Linearization
 from pescitrain.solvers.outcome import Array, Memory
+from pescitrain.solvers.pair_hash import PairHash
 
 Solve = Callable[[Array], Array]
 """b (n,) -> (JᵀJ + λI)⁻¹ b on the free parameters, zero on the others."""
 
 Indices = NDArray[np.intp]
+
+SKETCHES = ("auto", "none", "pairs")
+SKETCH_FROM = 1000
 
 SPACES = ("auto", "parameters", "samples")
 
@@ -42,12 +46,15 @@ class LevenbergMarquardt:
     -tao_lm_accept 1e-4             least ρ that is accepted
     -tao_lm_max_trials 40           in one iteration
     -tao_lm_space auto              parameters, samples, or the smaller of the two
+    -tao_lm_sketch auto             pairs: each iteration solves in a random subspace of half the dimension; none; auto:
+                                    pairs from 1000 parameters on
     """
 
     def __init__(self) -> None:
         self.damping, self.growth = 1e-2, 2.0
         self.geodesic, self.geodesic_step, self.geodesic_ratio = True, 0.1, 0.75
         self.accept, self.max_trials, self.space = 1e-4, 40, "auto"
+        self.sketch, self.iterations = "auto", 0
         self._system: System | None = None
         self._linearization: Linearization | None = None
         self._point: Array | None = None
@@ -72,8 +79,10 @@ class LevenbergMarquardt:
         self.accept = options.getReal("tao_lm_accept", self.accept)
         self.max_trials = options.getInt("tao_lm_max_trials", self.max_trials)
         self.space = get_string(f"{prefix}tao_lm_space", self.space) or self.space
-        if self.space not in SPACES:
-            raise OptionError(f"-{prefix}tao_lm_space {self.space}: choose from {', '.join(SPACES)}")
+        self.sketch = get_string(f"{prefix}tao_lm_sketch", self.sketch) or self.sketch
+        for name, choices in (("space", SPACES), ("sketch", SKETCHES)):
+            if getattr(self, name) not in choices:
+                raise OptionError(f"-{prefix}tao_lm_{name} {getattr(self, name)}: choose from {', '.join(choices)}")
         for name in ("damping", "geodesic_step", "geodesic_ratio", "max_trials"):
             if not getattr(self, name) > 0:
                 raise OptionError(f"-{prefix}tao_lm_{name} {getattr(self, name):g}: it must be above 0")
@@ -91,7 +100,8 @@ class LevenbergMarquardt:
         linearization = self._linearize(system, theta)
         gradient = linearization.transpose_times(linearization.residual)
         free = _free(theta, gradient, system.bounds)
-        factors = _Factors(linearization, free, self._in_samples(system))
+        factors = _Factors(linearization, free, self._in_samples(system), self._subspace(system, free))
+        self.iterations += 1
         value = system.evaluator.objective(theta)
         tiny = 1e-16 * np.sqrt(len(theta)) * factors.largest
         change = np.zeros_like(theta)
@@ -134,6 +144,14 @@ class LevenbergMarquardt:
             return system.evaluator.residual_count < system.layout.size
         return self.space == "samples"
 
+    def _subspace(self, system: System, free: Indices | None) -> PairHash | None:
+        """The half of the parameter space in which this iteration solves, or None for all of it."""
+        size = system.layout.size
+        wanted = self.sketch == "pairs" or (self.sketch == "auto" and size >= SKETCH_FROM)
+        if not wanted or free is not None or self._in_samples(system):
+            return None
+        return PairHash.draw(size, self.iterations)
+
     def _trial(
         self, system: System, theta: Array, linearization: Linearization, gradient: Array, factors: _Factors
     ) -> tuple[Array, float] | None:
@@ -164,30 +182,39 @@ class LevenbergMarquardt:
         return (moved, predicted) if predicted > 0.0 else None
 
     def save(self, layout: ParameterLayout) -> Memory:
-        """λ and its growth."""
-        return {"damping": [np.array([self.damping, self.growth])]}
+        """λ, its growth, and the number of iterations, which draws the subspaces."""
+        return {"damping": [np.array([self.damping, self.growth, float(self.iterations)])]}
 
     def restore(self, layout: ParameterLayout, memory: Memory) -> None:
         """Continue from :meth:`save`."""
-        self.damping, self.growth = (float(number) for number in memory["damping"][0])
+        self.damping, self.growth, iterations = (float(number) for number in memory["damping"][0])
+        self.iterations = int(iterations)
 
     def view(self, _: PETSc.TAO, viewer: PETSc.Viewer) -> None:
         """The settings."""
         viewer.printfASCII(
-            f"  Levenberg-Marquardt: damping={self.damping:g} geodesic={self.geodesic} space={self.space}\n"
+            f"  Levenberg-Marquardt: damping={self.damping:g} geodesic={self.geodesic} space={self.space} "
+            f"sketch={self.sketch}\n"
         )
 
 
 class _Factors:
     """JᵀJ or J Jᵀ of one linearization, factored for one λ after another. Construction is collective."""
 
-    def __init__(self, linearization: Linearization, free: Indices | None, in_samples: bool) -> None:
-        self._linearization, self._in_samples = linearization, in_samples
+    def __init__(
+        self, linearization: Linearization, free: Indices | None, in_samples: bool, subspace: PairHash | None
+    ) -> None:
+        self._linearization, self._in_samples, self._subspace = linearization, in_samples, subspace
         # Parameters held at a bound leave the system; the sample space has all columns in it and cannot leave them out.
         self._free = free
         if in_samples and free is not None:
             raise OptionError("-tao_lm_space samples cannot hold parameters at their bounds: use parameters")
-        matrix = linearization.sample_gram_matrix() if in_samples else linearization.gauss_newton_matrix()
+        if in_samples:
+            matrix = linearization.sample_gram_matrix()
+        elif subspace is not None:
+            matrix = linearization.gauss_newton_matrix(subspace.columns)
+        else:
+            matrix = linearization.gauss_newton_matrix()
         self._matrix = matrix if free is None else matrix[np.ix_(free, free)]
         self.largest = float(self._matrix.diagonal().max(initial=np.finfo(float).tiny))
 
@@ -198,6 +225,9 @@ class _Factors:
         factor = cho_factor(shifted, lower=True, overwrite_a=True, check_finite=True)
         if self._in_samples:
             return lambda b: self._push_through(factor, b, damping)
+        if self._subspace is not None:
+            subspace = self._subspace
+            return lambda b: subspace.prolong(cho_solve(factor, subspace.restrict(b), check_finite=False))
         free = slice(None) if self._free is None else self._free
 
         def solve(b: Array) -> Array:

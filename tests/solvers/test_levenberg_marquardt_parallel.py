@@ -2,17 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
 from petsc4py import PETSc
 from scipy.optimize import lsq_linear
 from toys import CASES, LINEAR, jacobian_by_torch, least_squares_minimum, start, system_of
 
 from pescitrain.errors import OptionError
 from pescitrain.solvers.outcome import NOTHING_LEFT, GaussNewtonSettings
+from pescitrain.solvers.pair_hash import PairHash
 from pescitrain.solvers.tao import TaoSolver
 
 pytestmark = pytest.mark.parallel
 
 CASE = CASES["poisson"]
+PAIRS = {"tao_lm_space": "parameters", "tao_lm_sketch": "pairs"}
 
 
 def run(comm, lengths=(6,), case=CASE, bounds=None, theta=None, **options):
@@ -84,6 +87,32 @@ def test_a_bend_that_is_too_sharp_is_refused_before_the_trial(comm):
     assert np.array_equal(iterates[-1], iterates[0])
 
 
+def test_a_sketched_step_is_that_of_the_formula_in_its_subspace(comm):
+    iterates, _, _ = run(comm, (2,), tao_lm_damping=3.0, tao_lm_geodesic=False, **PAIRS)
+    theta, evaluator = iterates[0], CASE.build()
+    jacobian, residual = jacobian_by_torch(evaluator, theta), evaluator.residual(theta)
+    pairs = PairHash.draw(len(theta), 0)
+    s = np.array([pairs.prolong(unit) for unit in np.eye((len(theta) + 1) // 2)]).T
+    small = jacobian @ s
+    step = -s @ np.linalg.solve(small.T @ small + 3.0 * np.eye(s.shape[1]), small.T @ residual)
+    np.testing.assert_allclose(iterates[1] - theta, step, rtol=1e-8, atol=1e-10 * np.abs(step).max())
+    second = iterates[2] - iterates[1]  # lies in the next subspace
+    following = PairHash.draw(len(theta), 1)
+    np.testing.assert_allclose(following.prolong(following.restrict(second)), second, rtol=0.0, atol=1e-12)
+    assert np.abs(pairs.prolong(pairs.restrict(second)) - second).max() > 1e-6
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 12])
+def test_pairs_are_an_orthonormal_basis_that_holds_every_parameter(comm, size):
+    pairs = PairHash.draw(size, 3)
+    basis = np.array([pairs.prolong(unit) for unit in np.eye((size + 1) // 2)]).T
+    np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-15)
+    assert (np.count_nonzero(basis, axis=1) == 1).all()
+    matrix = np.random.default_rng(1).standard_normal((5, size))
+    np.testing.assert_allclose(pairs.columns(torch.from_numpy(matrix)).numpy(), matrix @ basis, atol=1e-15)
+    np.testing.assert_allclose(pairs.restrict(matrix[0]), basis.T @ matrix[0], atol=1e-15)
+
+
 def test_sample_space_makes_the_same_steps(comm):
     paths = [run(comm, (6,), tao_lm_space=space)[0] for space in ("parameters", "samples")]
     # In sample space b − Jᵀ(…) cancels to λ times the step: digits of λ are lost.
@@ -126,9 +155,10 @@ def test_bounds_are_kept_and_the_minimum_among_them_is_found(comm):
     np.testing.assert_allclose(iterates[-1], best, rtol=0.0, atol=1e-7)
 
 
-def test_a_restart_continues(comm):
-    whole, _, _ = run(comm, (12,))
-    parts, _, _ = run(comm, (7, 5))
+@pytest.mark.parametrize("sketch", ["none", "pairs"])
+def test_a_restart_continues(comm, sketch):
+    whole, _, _ = run(comm, (12,), tao_lm_space="parameters", tao_lm_sketch=sketch)
+    parts, _, _ = run(comm, (7, 5), tao_lm_space="parameters", tao_lm_sketch=sketch)
     np.testing.assert_allclose(parts, whole, rtol=0.0, atol=1e-10)
     assert np.abs(np.diff(whole, axis=0)).max(axis=1).min() > 1e-6
 
@@ -137,6 +167,7 @@ def test_a_restart_continues(comm):
     ("options", "sentence"),
     [
         ({"tao_lm_space": "rows"}, "choose from auto, parameters, samples"),
+        ({"tao_lm_sketch": "rows"}, "choose from auto, none, pairs"),
         ({"tao_lm_damping": -1.0}, "-tao_lm_damping -1: it must be above 0"),
         ({"tao_lm_max_trials": 0}, "-tao_lm_max_trials 0"),
     ],
