@@ -1,0 +1,25 @@
+"""The command with -tao_type lm, to the digits that the README promises."""
+
+from run.commands import command, summary  # pyright: ignore[reportMissingImports]
+
+
+def test_poisson2d_to_six_digits(tmp_path):
+    words = "-problem poisson2d -net_width 64 -net_depth 1 -sample_points 900 -sample_boundary_points 120 -tao_type lm"
+    stop = "-tao_gatol 0 -tao_grtol 0 -tao_max_it 120 -out_pictures false -out_error_interval 1000"
+    assert command(*words.split(), *stop.split(), "-out_dir", tmp_path).code == 0
+    assert summary(tmp_path)["rel_l2"] < 1e-6  # 3.3e-7 on the machine of the README, where round-off decides the path
+    assert summary(tmp_path)["solver"] == "tao:lm"
+
+
+def test_moving_points_make_the_error_follow_the_objective(tmp_path):
+    """On fixed points the error of Burgers stalls: the network is wrong between them."""
+    words = "-problem burgers -net_depth 2 -sample_points 1500 -bc_enforce hard -tao_type lm -tao_max_it 80"
+    errors = {}
+    for adapt in ("none", "rad"):
+        ended = command(
+            *words.split(), "-sample_adapt", adapt, "-out_pictures", "false", "-out_error_interval", 1000,
+            "-out_dir", tmp_path / adapt,
+        )  # fmt: skip
+        assert ended.code == 0
+        errors[adapt] = summary(tmp_path / adapt)["rel_l2"]
+    assert errors["rad"] < 0.5 * errors["none"], errors
