@@ -5,6 +5,7 @@ import pytest
 from petsc4py import PETSc
 from toys import CASES, start, system_of
 
+from pescitrain.errors import OptionError
 from pescitrain.solvers.outcome import GaussNewtonSettings
 from pescitrain.solvers.preconditioning import create_preconditioner
 from pescitrain.solvers.tao import TaoSolver
@@ -128,8 +129,68 @@ def test_the_prefix_of_the_method_wins_over_the_one_preconditioner(comm, setting
     np.testing.assert_allclose(seen[1] - seen[0], -CASE.build().objective_gradient(theta)[1], rtol=1e-10)
 
 
-def test_a_krylov_solver_for_the_initial_matrix_is_taken_from_the_options_and_counted(comm):
+@pytest.mark.parametrize(("name", "prefix"), [("blmvm", ""), ("bqnls", ""), ("bqnls", "tao_bqnls_mat_lmvm_J0_")])
+def test_a_krylov_solver_for_the_initial_matrix_is_taken_from_the_options_and_counted(comm, name, prefix):
     seen = []
-    solver = solver_for(comm, "blmvm", 10, seen, ksp_type="cg", ksp_max_it=5)
+    solver = solver_for(comm, name, 10, seen, **{f"{prefix}ksp_type": "cg", f"{prefix}ksp_max_it": 5})
     solver.run(solver.system.layout.vec_from(start(CASE.build())), 0, 2, {})
     assert solver.system.evaluator.counters.krylov >= 5
+
+
+def test_a_new_start_takes_the_preconditioner_as_it_is(comm):
+    """The scale to the last secant pair of an earlier solve is no property of the new one."""
+    seen = []
+    solver = solver_for(comm, "blmvm", 10, seen, tao_ls_type="unit")
+    theta = start(CASE.build())
+    for scale in (1.0, 5.0):
+        assert solver.preconditioner is not None
+        solver.preconditioner.scale = scale
+        solver.run(solver.system.layout.vec_from(theta), 0, 1, {})
+    assert np.array_equal(seen[1], seen[3])
+
+
+@pytest.mark.parametrize("name", ["bntr", "nls"])
+def test_a_newton_method_without_preconditioner_has_none(comm, name):
+    solver = solver_for(comm, name, 1, [], pc_type="none")
+    tao = solver._create()
+    x = solver.system.layout.vec_from(start(CASE.build()))
+    tao.setSolution(x)
+    tao.setFromOptions()
+    tao.setUp()
+    solver._wire(tao)
+    assert tao.getKSP().getPC().getType() == "none"
+    tao.destroy()
+
+
+def test_the_lag_is_counted_from_the_start_of_each_segment(comm):
+    """One solver for two segments does what two solvers do: a restart knows nothing of the first."""
+    paths = []
+    for again in (True, False):
+        seen, theta = [], start(CASE.build())
+        solver = solver_for(comm, "bntr", 2, seen)
+        for position in (0, 3):
+            solver = solver if again else solver_for(comm, "bntr", 2, seen)
+            x = solver.system.layout.vec_from(theta)
+            solver.run(x, position, 3, {})
+            theta = solver.system.layout.gather(x).copy()
+        paths.append(np.array(seen))
+    assert paths[0].shape == paths[1].shape
+    np.testing.assert_allclose(paths[0], paths[1], rtol=0.0, atol=1e-10)
+
+
+def test_a_preconditioner_that_is_not_symmetric_is_refused(comm):
+    solver = solver_for(comm, "blmvm", 10, [], pc_type="fieldsplit", pc_fieldsplit_type="multiplicative")
+    with pytest.raises(OptionError, match="not symmetric"):
+        solver.run(solver.system.layout.vec_from(start(CASE.build())), 0, 1, {})
+
+
+def test_tolerances_hold_after_a_restart(comm):
+    seen, memory, position, theta, outcome = [], {}, 0, start(CASE.build()), None
+    for length in (6, 200):
+        solver = solver_for(comm, "blmvm", 10, seen, tao_gatol=0.1)
+        x = solver.system.layout.vec_from(theta)
+        outcome, memory = solver.run(x, position, length, memory)
+        position, theta = position + length, solver.system.layout.gather(x).copy()
+    assert outcome is not None
+    assert outcome.reason == "CONVERGED_GATOL"
+    assert 0 < outcome.iterations < 200
