@@ -159,13 +159,17 @@ class Evaluator:
         rows = np.zeros((len(x), samples.rows))
 
         def work(buffer: Array) -> None:
-            elsewhere = samples_at(samples, self.surrogate, x)
-            with torch.no_grad():
-                parts = [self._residuals.rows(elsewhere, chunk, Tape()).numpy() for chunk in elsewhere.chunks]
-            rows[:] = np.concatenate(parts) if parts else rows
+            rows[:] = self.local_residual_at(samples, x)
 
         self._reduced("Residual", 0, work)
         return rows
+
+    def local_residual_at(self, samples: TermSamples, x: Array) -> Array:
+        """As :meth:`residual_at` for the parameters in the modules, on this rank alone. Not collective."""
+        elsewhere = samples_at(samples, self.surrogate, x)
+        with torch.no_grad():
+            parts = [self._residuals.rows(elsewhere, chunk, Tape()).numpy() for chunk in elsewhere.chunks]
+        return np.concatenate(parts) if parts else np.zeros((0, samples.rows))
 
     def linearize(self, theta: Array) -> Linearization:
         """r and J at θ, to be applied by products. Collective."""

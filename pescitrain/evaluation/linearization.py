@@ -97,15 +97,11 @@ class Linearization:
         ``columns`` maps the rows (m, n) of J to (m, k), so that it is SᵀJᵀJS (k, k). Cost: m_local k² flops, half of
         those of a matrix product.
         """
-        total: Array | None = None
+        size = columns(torch.zeros(0, self.parameters.size, dtype=torch.float64)).shape[1]
+        total = np.zeros((size, size), order="F")
         with self.arithmetic.event("GaussNewtonMatrix"), torch.no_grad():
             for chunk in self.chunks:
-                factor = columns(chunk.dense(self.parameters.entries)).numpy().T
-                total = np.zeros((len(factor),) * 2, order="F") if total is None else total
-                _add_gram(total, factor)
-            if total is None:  # a rank without points
-                size = columns(torch.zeros(1, self.parameters.size, dtype=torch.float64)).shape[1]
-                total = np.zeros((size, size), order="F")
+                _add_gram(total, columns(chunk.dense(self.parameters.entries)).numpy().T)
             result = _mirrored(total)
         self.comm.Allreduce(MPI.IN_PLACE, result)
         return result

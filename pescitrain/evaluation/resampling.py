@@ -29,6 +29,7 @@ class ResidualResampling:
     """
 
     evaluator: Evaluator
+    interval: int  # iterations between draws
     domain: Box | Mesh
     power: float
     uniform: float
@@ -50,7 +51,8 @@ class ResidualResampling:
             density = size**self.power
             density = density / max(density.mean(), np.finfo(float).tiny) + self.uniform
             # The largest u^(1/p) are a draw without replacement (Efraimidis & Spirakis, 2006); in logarithms.
-            keys = np.log(generator(self.seed, name).random(len(pool))) / density
+            with np.errstate(divide="ignore"):  # a density of zero is drawn last
+                keys = np.log(generator(self.seed, name).random(len(pool))) / density
             chosen = pool.take(np.sort(np.argsort(-keys, kind="stable")[:count]))
             weights = np.full(count, pool.measure / count)
             samples.points = PointSet(chosen.x, weights, chosen.normals, chosen.cells)

@@ -207,8 +207,15 @@ def create_resampling(setup: Setup, settings: Settings) -> ResidualResampling | 
     """What ``-sample_adapt`` asks for."""
     if settings.sample_adapt == "none":
         return None
-    power, uniform = settings.sample_adapt_power, settings.sample_adapt_uniform
-    return ResidualResampling(setup.evaluator, setup.domain, power, uniform, settings.sample_chunk, settings.seed)
+    return ResidualResampling(
+        setup.evaluator,
+        settings.sample_adapt_interval,
+        setup.domain,
+        settings.sample_adapt_power,
+        settings.sample_adapt_uniform,
+        settings.sample_chunk,
+        settings.seed,
+    )
 
 
 def bounds_of(problem: Problem, parameters: FlatParameters) -> tuple[Array, Array] | None:

@@ -135,7 +135,6 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
         settings.ckpt_interval,
         folder / "checkpoint",
         create_resampling(setup, settings),
-        settings.sample_adapt_interval,
     )
     failure: PescitrainError | None = None
     results: list[StageResult] = []

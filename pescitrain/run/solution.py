@@ -10,10 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pescitrain.evaluation.residuals import Residuals
-from pescitrain.evaluation.samples import samples_at
 from pescitrain.geometry import Box, Mesh
-from pescitrain.networks.tape import Tape
 from pescitrain.run.build import Setup, evaluation_grid
 
 Array = NDArray[np.float64]
@@ -84,7 +81,6 @@ def _residuals(setup: Setup, nodes: Array, cells: dict[str, NDArray[np.integer]]
     centres = np.concatenate([nodes[connectivity].mean(1) for connectivity in cells.values()])
     result = {}
     evaluator = setup.evaluator
-    residuals = Residuals(setup.problem, setup.surrogate, evaluator.parameters.unknowns)
     for samples in evaluator.samples:
         term = samples.term
         if term.place != "interior":
@@ -96,10 +92,7 @@ def _residuals(setup: Setup, nodes: Array, cells: dict[str, NDArray[np.integer]]
             for place in places:
                 inside[setup.domain.region_cells(place)] = True
         values = np.full((len(centres), samples.rows), np.nan)
-        at_centres = samples_at(samples, setup.surrogate, centres[inside])
-        with torch.no_grad():
-            rows = [residuals.rows(at_centres, chunk, Tape()).numpy() for chunk in at_centres.chunks]
-        values[inside] = np.concatenate(rows)
+        values[inside] = evaluator.local_residual_at(samples, centres[inside])
         for k in range(samples.rows):
             name = term.label if samples.rows == 1 else f"{term.label}_{k}"
             result[name] = values[:, k]

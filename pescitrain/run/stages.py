@@ -75,13 +75,12 @@ class Training:
         interval: int,
         folder: Path | None,
         resampling: ResidualResampling | None = None,
-        resampling_interval: int = 1,
     ) -> None:
         self.setup, self.stages, self.state = setup, stages or ("",), state
         self.history, self.clock, self.interval, self.folder = history, clock, interval, folder
         self.mark = checkpoint.fingerprint(setup.system.layout, setup.evaluator.samples)
         self.last_good: np.ndarray = state.theta
-        self.resampling, self.resampling_interval = resampling, resampling_interval
+        self.resampling = resampling
         if resampling is not None and state.sampled_at is not None:
             counters = setup.evaluator.counters
             before = dict(vars(counters))
@@ -144,10 +143,10 @@ class Training:
         while True:
             segment = self._to_next(self.interval)
             if self.resampling is not None:
-                if state.iteration > 0 and state.iteration % self.resampling_interval == 0:
+                if state.iteration > 0 and state.iteration % self.resampling.interval == 0:
                     with PETSc.Log.Stage("Train"):
                         self._resample(solver)
-                segment = min(segment, self._to_next(self.resampling_interval))
+                segment = min(segment, self._to_next(self.resampling.interval))
             with PETSc.Log.Stage("Train"):
                 outcome, state.memory = solver.run(theta, state.iteration, segment, state.memory)
             state.iteration += outcome.iterations

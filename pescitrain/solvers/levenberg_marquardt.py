@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from pescitrain.algebra import ParameterLayout, System
 from pescitrain.algebra.options import get_string
-from pescitrain.errors import OptionError
+from pescitrain.errors import EvaluationError, OptionError
 from pescitrain.evaluation import Linearization
 from pescitrain.solvers.outcome import Array, Memory
 from pescitrain.solvers.pair_hash import PairHash
@@ -56,8 +57,7 @@ class LevenbergMarquardt:
         self.accept, self.max_trials, self.space = 1e-4, 40, "auto"
         self.sketch, self.iterations = "auto", 0
         self._system: System | None = None
-        self._linearization: Linearization | None = None
-        self._point: Array | None = None
+        self._known: _Linearized | None = None
         self._stuck = False
 
     def create(self, tao: PETSc.TAO) -> None:
@@ -97,8 +97,8 @@ class LevenbergMarquardt:
             raise OptionError("-tao_type lm needs the residual of a pescitrain system; use it through pescitrain")
         system = self._system
         theta = system.layout.gather(x).copy()
-        linearization = self._linearize(system, theta)
-        gradient = linearization.transpose_times(linearization.residual)
+        here = self._linearize(system, theta)
+        linearization, gradient = here.linearization, here.gradient
         free = _free(theta, gradient, system.bounds)
         factors = _Factors(linearization, free, self._in_samples(system), self._subspace(system, free))
         self.iterations += 1
@@ -124,8 +124,7 @@ class LevenbergMarquardt:
         self._stuck = not change.any()
         if not self._stuck:
             theta = theta + change
-            value, following = system.evaluator.objective(theta), self._linearize(system, theta)
-            gradient = following.transpose_times(following.residual)
+            value, gradient = system.evaluator.objective(theta), self._linearize(system, theta).gradient
         system.evaluator.learn(theta, value, gradient)
         system.layout.set(step, change)
 
@@ -134,10 +133,18 @@ class LevenbergMarquardt:
         if self._stuck:
             tao.setConvergedReason(PETSc.TAO.ConvergedReason.CONVERGED_STEPTOL)
 
-    def _linearize(self, system: System, theta: Array) -> Linearization:
-        if self._linearization is None or not np.array_equal(theta, self._point):
-            self._linearization, self._point = system.evaluator.linearize(theta), theta.copy()
-        return self._linearization
+    def _linearize(self, system: System, theta: Array) -> _Linearized:
+        """The next step starts where this one ends: the last linearization is kept."""
+        if self._known is None or not np.array_equal(theta, self._known.theta):
+            linearization = system.evaluator.linearize(theta)
+            gradient = linearization.transpose_times(linearization.residual)
+            if not np.isfinite(gradient).all():
+                raise EvaluationError(
+                    "the Jacobian is not finite where the residual is: look for roots and absolute values in the "
+                    "residual, or use -tao_type blmvm"
+                )
+            self._known = _Linearized(theta, linearization, gradient)
+        return self._known
 
     def _in_samples(self, system: System) -> bool:
         if self.space == "auto":
@@ -198,6 +205,15 @@ class LevenbergMarquardt:
         )
 
 
+@dataclass(frozen=True)
+class _Linearized:
+    """A point (n,), J there, and Jᵀr (n,)."""
+
+    theta: Array
+    linearization: Linearization
+    gradient: Array
+
+
 class _Factors:
     """JᵀJ or J Jᵀ of one linearization, factored for one λ after another. Construction is collective."""
 
@@ -242,9 +258,9 @@ class _Factors:
         linearization = self._linearization
         comm = linearization.comm
         local = linearization.times(b)
-        counts = comm.allgather(len(local))
-        begin = sum(counts[: comm.rank])
-        whole = cho_solve(factor, np.concatenate(comm.allgather(local)), check_finite=False)
+        parts = comm.allgather(local)
+        begin = sum(len(part) for part in parts[: comm.rank])
+        whole = cho_solve(factor, np.concatenate(parts), check_finite=False)
         return (b - linearization.transpose_times(whole[begin : begin + len(local)])) / damping
 
 

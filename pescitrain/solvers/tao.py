@@ -54,7 +54,7 @@ class TaoSolver:
         name = get_string(prefix + "tao_type", "blmvm") or "blmvm"
         check_type("tao", name, f"-{prefix}tao_type")
         self.type = self._resolve(name)
-        if system.bounds is not None and name not in TAO_BOUNDED and self.type not in TAO_BOUNDED:
+        if system.bounds is not None and self.label not in TAO_BOUNDED:
             raise OptionError(
                 f"-{prefix}tao_type {name} ignores the bounds of the unknown coefficients: use one of "
                 f"{', '.join(TAO_BOUNDED)}"

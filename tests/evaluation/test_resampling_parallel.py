@@ -17,7 +17,7 @@ PEAK = Case(lambda: Toy([Residual(lambda u, x, y: u + 50 * (-20 * (x**2 + y**2))
 def moved(comm, case=PEAK, power=1.0, uniform=1.0, round=1, seed=0, interior=400, theta=None):
     evaluator = case.build(comm, chunk_size=50, interior=interior)
     theta = start(evaluator) if theta is None else theta
-    resampling = ResidualResampling(evaluator, evaluator.problem.domain(), power, uniform, 50, seed)
+    resampling = ResidualResampling(evaluator, 1, evaluator.problem.domain(), power, uniform, 50, seed)
     resampling.move(theta, round)
     return evaluator, theta, resampling
 
@@ -70,7 +70,7 @@ def test_what_was_known_at_the_old_points_is_forgotten(comm):
     evaluator = PEAK.build(comm, chunk_size=50, interior=400)
     theta = start(evaluator)
     old = evaluator.objective(theta).objective
-    ResidualResampling(evaluator, evaluator.problem.domain(), 2.0, 0.0, 50, 0).move(theta, 1)
+    ResidualResampling(evaluator, 1, evaluator.problem.domain(), 2.0, 0.0, 50, 0).move(theta, 1)
     rows = evaluator.residual(theta)
     new = evaluator.objective(theta).objective
     assert new == pytest.approx(0.5 * comm.allreduce(float(rows @ rows)), rel=1e-12)
@@ -93,3 +93,9 @@ def test_a_residual_elsewhere_is_that_of_the_term_without_its_scale(comm):
     expected = evaluator.residual(theta)[: rows.size].reshape(rows.shape)
     np.testing.assert_allclose(rows * scale[:, None], expected, rtol=1e-12, atol=1e-13)
     assert evaluator.residual_at(theta, samples, np.zeros((0, 2))).shape == (0, 2)
+
+
+def test_where_the_residual_vanishes_nobody_is_drawn_without_a_uniform_part(comm):
+    half = Case(lambda: Toy([Residual(lambda u, x: u * 0 + x.clamp(min=0.0))]))
+    evaluator, _, _ = moved(comm, half, uniform=0.0)
+    assert evaluator.samples[0].points.x[:, 0].min() > 0.0

@@ -7,7 +7,8 @@ from petsc4py import PETSc
 from scipy.optimize import lsq_linear
 from toys import CASES, LINEAR, jacobian_by_torch, least_squares_minimum, start, system_of
 
-from pescitrain.errors import OptionError
+from pescitrain.errors import EvaluationError, OptionError
+from pescitrain.evaluation import Linearization
 from pescitrain.solvers.outcome import NOTHING_LEFT, GaussNewtonSettings
 from pescitrain.solvers.pair_hash import PairHash
 from pescitrain.solvers.tao import TaoSolver
@@ -119,11 +120,30 @@ def test_sample_space_makes_the_same_steps(comm):
     np.testing.assert_allclose(paths[1], paths[0], rtol=0.0, atol=1e-7)
 
 
-def test_the_smaller_space_is_taken(comm):
-    evaluator = CASE.build()
-    smaller = "samples" if evaluator.residual_count < evaluator.parameters.size else "parameters"
-    paths = [run(comm, (3,), tao_lm_space=space)[0] for space in ("auto", smaller)]
+@pytest.mark.parametrize(("case", "smaller"), [(CASE, "samples"), (LINEAR, "parameters")])
+def test_the_smaller_space_is_taken(comm, case, smaller):
+    evaluator = case.build()
+    assert (evaluator.residual_count < evaluator.parameters.size) == (smaller == "samples")
+    paths = [run(comm, (3,), case=case, tao_lm_space=space)[0] for space in ("auto", smaller)]
     assert np.array_equal(*paths)
+
+
+def test_an_iteration_makes_one_linearization_and_one_gradient(comm):
+    PETSc.Options()["tao_type"], PETSc.Options()["tao_lm_geodesic"] = "lm", False
+    PETSc.Options()["tao_lm_space"] = "parameters"
+    solver = TaoSolver(system_of(CASE.build(comm)), "", GaussNewtonSettings(), lambda _: False)
+    solver.run(solver.system.layout.vec_from(start(CASE.build())), 0, 4, {})
+    counters = solver.system.evaluator.counters
+    assert (counters.linearization, counters.vjp) == (5, 5)
+
+
+def test_a_jacobian_that_is_not_finite_is_said(comm, monkeypatch):
+    whole = Linearization.transpose_times
+    monkeypatch.setattr(Linearization, "transpose_times", lambda self, w: np.nan * whole(self, w))
+    with pytest.raises(PETSc.Error) as caught:
+        run(comm, (1,))
+    assert isinstance(caught.value.__cause__, EvaluationError)
+    assert "the Jacobian is not finite" in str(caught.value.__cause__)
 
 
 def test_a_linear_problem_is_solved_in_one_iteration_without_damping(comm):
