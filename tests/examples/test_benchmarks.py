@@ -2,12 +2,11 @@
 
 import importlib
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from run.commands import PATIENCE_S, environment  # pyright: ignore[reportMissingImports]
+from run.commands import program  # pyright: ignore[reportMissingImports]
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "examples" / "benchmarks"
 TINY = "-net_width 8 -net_depth 2 -sample_points 200 -sample_boundary_points 40 -tao_max_it 8 -snes_max_it 8"
@@ -15,16 +14,9 @@ TINY = "-net_width 8 -net_depth 2 -sample_points 200 -sample_boundary_points 40 
 
 def lines_of(name, *words):
     """What a benchmark prints at a tiny size."""
-    ended = subprocess.run(
-        [sys.executable, str(BENCHMARKS / f"{name}.py"), *words, *TINY.split()],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.splitlines()
+    ended = program([sys.executable, str(BENCHMARKS / f"{name}.py"), *words, *TINY.split()])
+    assert ended.code == 0, ended.err
+    return ended.out.splitlines()
 
 
 def test_the_objective_within_a_budget(monkeypatch):

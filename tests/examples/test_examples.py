@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import torch
 from examples.finite_elements import reaction_diffusion  # pyright: ignore[reportMissingImports]
 from run.commands import (  # pyright: ignore[reportMissingImports]
     MPIEXEC,
-    PATIENCE_S,
     command,
-    environment,
     history,
+    program,
     summary,
 )
 
@@ -75,17 +73,10 @@ def test_a_loaded_model_has_values_and_derivatives_on_another_grid(tmp_path):
 
 def test_a_petsc_program_goes_on_from_one_coefficient_to_the_next():
     words = "-diffusions 0.2,0.1,0.05 -tao_max_it 20 -sample_points 400 -sample_boundary_points 100"
-    program = [str(MPIEXEC), "-n", "2", sys.executable, str(EXAMPLES / "own_solver_script.py")]
-    ended = subprocess.run(
-        [*program, *words.split(), *SMALL.split()],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    lines = re.findall(r"mu (\S+): (\d+) iterations, (\d+) closures, relative error (\S+)", ended.stdout)
+    script = [str(MPIEXEC), "-n", "2", sys.executable, str(EXAMPLES / "own_solver_script.py")]
+    ended = program([*script, *words.split(), *SMALL.split()])
+    assert ended.code == 0, ended.err
+    lines = re.findall(r"mu (\S+): (\d+) iterations, (\d+) closures, relative error (\S+)", ended.out)
     assert [line[0] for line in lines] == ["0.2", "0.1", "0.05"]
     assert all(int(iterations) == 20 <= int(closures) for _, iterations, closures, _ in lines)
     assert float(lines[-1][3]) < 5e-2

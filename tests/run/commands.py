@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -121,8 +121,13 @@ def process(
     *words: object, ranks: int | None = None, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Ended:
     """``[mpiexec -n ranks] python -m pescitrain`` with these words; an error where it hangs."""
+    return program(arguments_of(words, ranks), env, cwd)
+
+
+def program(arguments: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Ended:
+    """Any command line in a process of its own; an error where it hangs."""
     ended = subprocess.run(
-        arguments_of(words, ranks),
+        arguments,
         env=environment(**(env or {})),
         cwd=cwd,
         stdin=subprocess.DEVNULL,
