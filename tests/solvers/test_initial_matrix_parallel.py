@@ -194,3 +194,11 @@ def test_tolerances_hold_after_a_restart(comm):
     assert outcome is not None
     assert outcome.reason == "CONVERGED_GATOL"
     assert 0 < outcome.iterations < 200
+
+
+def test_a_krylov_option_that_is_passed_on_counts_as_used(comm):
+    """Even where the inner solver has no use for it: it is no typo."""
+    solver = solver_for(comm, "bntr", 1, [], ksp_gmres_restart=7)
+    solver.run(solver.system.layout.vec_from(start(CASE.build())), 0, 1, {})
+    assert PETSc.Options().used("ksp_gmres_restart")
+    assert PETSc.Options().used("tao_bnk_ksp_gmres_restart")

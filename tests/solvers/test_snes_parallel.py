@@ -5,6 +5,7 @@ import pytest
 from petsc4py import PETSc
 from toys import CASES, LINEAR, start, system_of
 
+from pescitrain.algebra.preconditioner import Preconditioner
 from pescitrain.solvers.outcome import GaussNewtonSettings
 from pescitrain.solvers.snes import SnesSolver
 
@@ -84,3 +85,18 @@ def test_the_trust_region_measures_the_objective_and_not_the_gradient(comm):
     assert snes.getObjective() is not None
     assert snes.getType() == "newtontr"
     snes.destroy()
+
+
+@pytest.mark.parametrize(("lag", "refreshes"), [(1, 4), (2, 2), (10, 1)])
+def test_the_preconditioner_is_refreshed_every_lag_linearizations(comm, monkeypatch, lag, refreshes):
+    seen, refresh = [], Preconditioner.refresh
+    monkeypatch.setattr(Preconditioner, "refresh", lambda self, at: seen.append(1) or refresh(self, at))
+    PETSc.Options()["snes_type"], PETSc.Options()["snes_max_it"] = "newtonls", 4
+    solver = SnesSolver(system_of(CASES["poisson"].build(comm)), "", GaussNewtonSettings(lag=lag), lambda _: False)
+    x = solver.system.layout.vec_from(start(CASES["poisson"].build()))
+    outcome, _ = solver.run(x, 0, 4, {})
+    assert outcome.iterations == 4
+    assert len(seen) == refreshes
+    x = solver.system.layout.vec_from(start(CASES["poisson"].build()))
+    solver.run(x, 0, 1, {})
+    assert len(seen) == refreshes + 1  # a new segment starts with a new one
