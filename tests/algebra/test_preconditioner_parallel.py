@@ -244,3 +244,15 @@ def test_a_default_is_given_only_where_the_user_said_nothing():
     assert get_string("mine_pc_asm_type") == "basic"
     assert get_string("mine_absent") is None
     assert get_string("mine_absent", "other") == "other"
+
+
+def test_bjacobi_inverts_the_rows_of_each_rank_exactly(comm):
+    """With overlap, what the blocks of a rank have in common included."""
+    parts = setting(comm, "poisson, residual network", overlap=1)
+    pre = preconditioner(parts, "bjacobi")
+    entries = pre.matrix.mat.convert("dense").getDenseArray()  # this rank's rows
+    whole = np.concatenate(comm.allgather(entries.copy()))
+    ranges = comm.allgather((parts.layout.start, parts.layout.stop))
+    assert not whole.all()
+    close(applied(parts, pre), schwarz(whole, [np.arange(start, stop) for start, stop in ranges if stop > start]))
+    pre.destroy()

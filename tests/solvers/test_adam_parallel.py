@@ -6,6 +6,7 @@ import torch
 from petsc4py import PETSc
 from toys import CASES, start, system_of
 
+from pescitrain.solvers.adam import Adam
 from pescitrain.solvers.outcome import GaussNewtonSettings
 from pescitrain.solvers.tao import TaoSolver
 
@@ -105,3 +106,7 @@ def test_the_settings_are_shown(comm, capfd):
     run(comm, 1, tao_adam_lr=0.25)
     shown = "".join(comm.allgather(capfd.readouterr().out))
     assert "Adam: lr=0.25 beta1=0.9 beta2=0.999 eps=1e-08" in shown
+
+
+def test_before_the_first_step_there_is_nothing_to_remember(comm):
+    assert Adam().save(system_of(CASES["poisson"].build(comm)).layout) == {}
