@@ -87,7 +87,7 @@ class Evaluator:
         self.surrogate, self.problem = surrogate, problem
         self.counters = Counters()
         self.arithmetic = Arithmetic()
-        self._residuals = Residuals(problem, surrogate, parameters.unknowns)
+        self.residuals = Residuals(problem, surrogate, parameters.unknowns)
         self._recent = _RecentPoints()
         self._theta = parameters.values.numpy()
 
@@ -144,7 +144,7 @@ class Evaluator:
         def work(buffer: Array) -> None:
             with torch.no_grad():
                 for term, samples, chunk in self._chunks():
-                    rows = self._residuals.rows(samples, chunk, Tape())
+                    rows = self.residuals.rows(samples, chunk, Tape())
                     buffer[term] += 0.5 * float(rows.square().sum())
                     parts.append(rows.reshape(-1).numpy())
 
@@ -168,7 +168,7 @@ class Evaluator:
         """As :meth:`residual_at` for the parameters in the modules, on this rank alone. Not collective."""
         elsewhere = samples_at(samples, self.surrogate, x)
         with torch.no_grad():
-            parts = [self._residuals.rows(elsewhere, chunk, Tape()).numpy() for chunk in elsewhere.chunks]
+            parts = [self.residuals.rows(elsewhere, chunk, Tape()).numpy() for chunk in elsewhere.chunks]
         return np.concatenate(parts) if parts else np.zeros((0, samples.rows))
 
     def linearize(self, theta: Array) -> Linearization:
@@ -180,14 +180,14 @@ class Evaluator:
 
         def work(buffer: Array) -> None:
             for _, samples, chunk in self._chunks():
-                if self._residuals.has_taylor_mode(samples):
+                if self.residuals.has_taylor_mode(samples):
                     recorder = Recorder()
-                    rows = self._residuals.rows(samples, chunk, recorder)
+                    rows = self.residuals.rows(samples, chunk, recorder)
                     jacobians.append(FactoredJacobian(rows, recorder, samples.sides, self.parameters))
                 else:
                     with torch.no_grad():
-                        rows = self._residuals.rows(samples, chunk, Tape())
-                    jacobians.append(FunctionalJacobian(self._residuals, samples, chunk, self.parameters))
+                        rows = self.residuals.rows(samples, chunk, Tape())
+                    jacobians.append(FunctionalJacobian(self.residuals, samples, chunk, self.parameters))
                 residuals.append(rows.detach().reshape(-1).numpy())
 
         self._reduced("Linearize", 0, work)
@@ -200,13 +200,13 @@ class Evaluator:
     def _add_objective(self, buffer: Array) -> None:
         with torch.no_grad():
             for term, samples, chunk in self._chunks():
-                rows = self._residuals.rows(samples, chunk, Tape())
+                rows = self.residuals.rows(samples, chunk, Tape())
                 buffer[term] += 0.5 * float(rows.square().sum())
 
     def _add_objective_gradient(self, buffer: Array) -> None:
         self.parameters.gradient.zero_()
         for term, samples, chunk in self._chunks():
-            objective = 0.5 * self._residuals.rows(samples, chunk, Tape()).square().sum()
+            objective = 0.5 * self.residuals.rows(samples, chunk, Tape()).square().sum()
             objective.backward()
             buffer[term] += float(objective.detach())
         buffer[len(self.samples) :] = self.parameters.gradient.numpy()

@@ -1,7 +1,8 @@
 """The Jacobian of one chunk of residual rows, in two forms with one interface.
 
 :class:`FactoredJacobian` keeps, for every affine layer, its inputs A and the cotangents G of its pre-activations, so
-that the row of sample i is Σ_c G[c, i] ⊗ A[c, i]: a product with J is one matrix product per layer, without autograd.
+that the row of sample i is Σ_c G[c, :, i] ⊗ A[c, :, i]: a product with J is one matrix product per layer, without
+autograd.
 :class:`FunctionalJacobian` differentiates the residual of any module by `torch.func`.
 """
 
@@ -42,14 +43,14 @@ class ChunkJacobian(Protocol):
 class _AffineFactor:
     weight: Entry
     bias: Entry | None
-    inputs: Tensor  # A: (C', N, in), C' = components × sides
-    cotangents: Tensor  # G: (k, C', N, out)
+    inputs: Tensor  # A: (C', in, N), C' = components × sides
+    cotangents: Tensor  # G: (k, C', out, N)
 
 
 @dataclass(frozen=True)
 class _SmallFactor:
     entry: Entry
-    derivative: Tensor  # (k, N, size)
+    derivative: Tensor  # (k, size, N)
 
 
 class FactoredJacobian:
@@ -71,67 +72,74 @@ class FactoredJacobian:
             cotangents.append([torch.zeros_like(z) if g is None else g for g, z in zip(grads, leaves, strict=True)])
         self._affine: list[_AffineFactor] = []
         for position, record in enumerate(recorder.affine_records):
-            stacked = torch.stack([c[position].reshape(-1, samples, c[position].shape[-1]) for c in cotangents])
-            inputs = record.inputs.reshape(-1, samples, record.inputs.shape[-1])
+            stacked = torch.stack([self._by_side(c[position]) for c in cotangents])
             bias = record.layer.bias
             self._affine.append(
                 _AffineFactor(
                     parameters.entry_of[id(record.layer.weight)],
                     None if bias is None else parameters.entry_of[id(bias)],
-                    inputs,
+                    self._by_side(record.inputs),
                     stacked,
                 )
             )
         self._small: list[_SmallFactor] = []
         offset = len(recorder.affine_records)
         for position, record in enumerate(recorder.parameter_records):
-            stacked = torch.stack([c[offset + position] for c in cotangents])  # (k, sides · N, size)
-            per_side = stacked.view(count, -1, samples, record.copies.shape[-1]).sum(1)
+            stacked = torch.stack([c[offset + position] for c in cotangents])  # (k, size, sides · N)
+            per_side = stacked.unflatten(2, (-1, samples)).sum(2)
             self._small.append(_SmallFactor(parameters.entry_of[id(record.parameter)], per_side))
+
+    def _by_side(self, jet: Tensor) -> Tensor:
+        """(C, width, sides · N) -> (C · sides, width, N)."""
+        if self.sides == 1:
+            return jet
+        return jet.unflatten(2, (self.sides, self.samples)).movedim(2, 1).flatten(0, 1)
 
     def times(self, direction: Tensor) -> Tensor:
         out = direction.new_zeros(self.count, self.samples)
         for factor in self._affine:
-            shape = factor.weight.parameter.shape
-            change = torch.matmul(factor.inputs, direction[_span(factor.weight)].view(shape).t())
+            weight = direction[_span(factor.weight)].view(factor.weight.parameter.shape)
+            change = torch.bmm(weight.expand(len(factor.inputs), *weight.shape), factor.inputs)
             if factor.bias is not None:
-                change[: self.sides] += direction[_span(factor.bias)]
+                change[: self.sides] += direction[_span(factor.bias)].unsqueeze(1)
             for k in range(self.count):
-                out[k] += (factor.cotangents[k] * change).sum(-1).sum(0)
+                out[k] += (factor.cotangents[k] * change).sum((0, 1))
         for small in self._small:
-            out += torch.matmul(small.derivative, direction[_span(small.entry)])
+            out += torch.matmul(direction[_span(small.entry)], small.derivative)
         return out.t().reshape(-1)
 
     def add_transpose_times(self, cotangent: Tensor, out: Tensor) -> None:
-        by_row = cotangent.view(self.samples, self.count).t().unsqueeze(-1)
+        by_row = cotangent.view(self.samples, self.count).t()
         for factor in self._affine:
             weighted = factor.cotangents[0] * by_row[0]
             for k in range(1, self.count):
                 weighted.addcmul_(factor.cotangents[k], by_row[k])
-            flat, inputs = weighted.reshape(-1, weighted.shape[-1]), factor.inputs.reshape(-1, factor.inputs.shape[-1])
-            out[_span(factor.weight)].view(factor.weight.parameter.shape).addmm_(flat.t(), inputs)
+            out[_span(factor.weight)] += torch.bmm(weighted, factor.inputs.mT).sum(0).view(-1)
             if factor.bias is not None:
-                out[_span(factor.bias)] += weighted[: self.sides].sum((0, 1))
+                out[_span(factor.bias)] += weighted[: self.sides].sum((0, 2))
         for small in self._small:
-            out[_span(small.entry)] += (small.derivative * by_row).sum((0, 1))
+            out[_span(small.entry)] += (small.derivative * by_row.unsqueeze(1)).sum((0, 2))
 
     def dense(self, entries: Sequence[Entry]) -> Tensor:
-        wanted = {entry.name: column for entry, column in zip(entries, _columns(entries), strict=True)}
-        total = sum(entry.stop - entry.start for entry in entries)
-        jacobian = torch.zeros(self.samples, self.count, total, dtype=torch.float64)
+        wanted = {entry.name for entry in entries}
+        blocks: dict[str, Tensor] = {}
+
+        def add(name: str, block: Tensor) -> None:
+            blocks[name] = blocks[name] + block if name in blocks else block
+
         for factor in self._affine:
-            cotangents = factor.cotangents.permute(2, 0, 3, 1)  # (N, k, out, C')
             if factor.weight.name in wanted:
-                inputs = factor.inputs.permute(1, 0, 2)  # (N, C', in)
-                flat = cotangents.reshape(self.samples, -1, cotangents.shape[-1])
-                block = torch.bmm(flat, inputs).view(self.samples, self.count, -1)
-                jacobian[..., wanted[factor.weight.name]] += block
+                inputs = _samples_first(factor.inputs)  # (N, C', in)
+                outer = [torch.bmm(_samples_first(g).mT, inputs).flatten(1) for g in factor.cotangents]
+                add(factor.weight.name, torch.stack(outer, dim=1) if self.count > 1 else outer[0].unsqueeze(1))
             if factor.bias is not None and factor.bias.name in wanted:
-                jacobian[..., wanted[factor.bias.name]] += cotangents[..., : self.sides].sum(-1)
+                add(factor.bias.name, factor.cotangents[:, : self.sides].sum(1).permute(2, 0, 1))
         for small in self._small:
             if small.entry.name in wanted:
-                jacobian[..., wanted[small.entry.name]] += small.derivative.transpose(0, 1)
-        return jacobian.view(self.rows, total)
+                add(small.entry.name, small.derivative.permute(2, 0, 1))
+        absent = torch.zeros((), dtype=torch.float64)
+        columns = [blocks.get(e.name, absent.expand(self.samples, self.count, e.stop - e.start)) for e in entries]
+        return torch.cat(columns, dim=-1).view(self.rows, -1)
 
 
 class FunctionalJacobian:
@@ -181,8 +189,8 @@ class FunctionalJacobian:
         constants = {
             "normal": by_sample(chunk.normal, 0),
             "data": chunk.data,
-            "base": by_sample(chunk.base, 1),
-            "factor": by_sample(chunk.factor, 1),
+            "base": by_sample(chunk.base, 2),
+            "factor": by_sample(chunk.factor, 2),
         }
         present = {name: value for name, value in constants.items() if value is not None}
         jacobian = torch.func.vmap(torch.func.jacrev(rows_of_sample), in_dims=(None, 0, 0, 0))
@@ -190,14 +198,10 @@ class FunctionalJacobian:
         return torch.cat([blocks[e.name].reshape(self.rows, -1) for e in entries], dim=1)
 
 
+def _samples_first(jet: Tensor) -> Tensor:
+    """(C', width, N) -> (N, C', width), in one pass: batched products are slow on other strides."""
+    return jet.flatten(0, 1).t().contiguous().unflatten(1, jet.shape[:2])
+
+
 def _span(entry: Entry) -> slice:
     return slice(entry.start, entry.stop)
-
-
-def _columns(entries: Sequence[Entry]) -> list[slice]:
-    columns, position = [], 0
-    for entry in entries:
-        size = entry.stop - entry.start
-        columns.append(slice(position, position + size))
-        position += size
-    return columns

@@ -55,11 +55,11 @@ class Residuals:
         return self._from_jets(samples, chunk, jets, {name: parameters[name] for name in self.unknowns})
 
     def _from_jets(self, samples: TermSamples, chunk: Chunk, jets: list[Tensor], unknowns: dict[str, Tensor]) -> Tensor:
-        jet = self._lift(samples, chunk, jets[0] if len(jets) == 1 else torch.cat(jets, dim=-1))
+        jet = self._lift(samples, chunk, jets[0] if len(jets) == 1 else torch.cat(jets, dim=1))
         count, index = chunk.samples, samples.components.index
 
         def lookup(side: int, column: int) -> Callable[[Component], Tensor]:
-            return lambda component: jet[index[component], side * count : (side + 1) * count, column]
+            return lambda component: jet[index[component], column, side * count : (side + 1) * count]
 
         normal = None if chunk.normal is None else chunk.normal[:count]
         fields: dict[str, Field] = {}
@@ -71,16 +71,16 @@ class Residuals:
         return rows * chunk.scale.unsqueeze(1)
 
     def _lift(self, samples: TermSamples, chunk: Chunk, jet: Tensor) -> Tensor:
-        """The jet of the fields (C, M, fields used) from the jet of the networks (C, M, outputs)."""
+        """The jet of the fields (C, fields used, M) from the jet of the networks (C, outputs, M)."""
         if chunk.base is None or chunk.factor is None:
             return jet
-        fields = chunk.base.shape[-1]
-        if chunk.factor.shape[-1] == fields:
+        fields = chunk.base.shape[1]
+        if chunk.factor.shape[1] == fields:
             return chunk.base + multiply(chunk.factor, jet, samples.components)
-        mixed = multiply(chunk.factor, jet.repeat(1, 1, fields), samples.components)
-        return chunk.base + mixed.view(*mixed.shape[:-1], fields, -1).sum(-1)
+        mixed = multiply(chunk.factor, jet.repeat(1, fields, 1), samples.components)
+        return chunk.base + mixed.unflatten(1, (fields, -1)).sum(2)
 
 
 def _vector(copies: Tensor) -> Tensor:
-    """(1,) stays as it is, (N, 1) becomes (N,)."""
-    return copies if copies.ndim == 1 else copies[:, 0]
+    """(1,) stays as it is, (1, N) becomes (N,)."""
+    return copies if copies.ndim == 1 else copies[0]

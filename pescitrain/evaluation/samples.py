@@ -41,9 +41,9 @@ class Chunk:
     scale: Tensor  # (N,): √(weight · measure share)
     normal: Tensor | None  # (M, d)
     data: Tensor | None  # (N,)
-    embedded: dict[str, Tensor]  # network -> (C, M, e)
-    base: Tensor | None  # (C, M, fields used)
-    factor: Tensor | None  # (C, M, fields used), or (C, M, fields · outputs)
+    embedded: dict[str, Tensor]  # network -> (C, e, M)
+    base: Tensor | None  # (C, fields used, M)
+    factor: Tensor | None  # (C, fields used, M), or (C, fields · outputs, M)
 
     @property
     def samples(self) -> int:
@@ -263,10 +263,10 @@ def _constant_part(
         base = factor = None
         if lifting is not None:
             used = [surrogate.field_names.index(name) for name in samples.columns]
-            base = jet_of_function(lifting.base, x, components)[..., used].contiguous()
+            base = jet_of_function(lifting.base, x, components)[:, used].contiguous()
             factor = jet_of_function(lifting.factor, x, components)
             if lifting.outputs is None:
-                factor = factor[..., used].contiguous()
+                factor = factor[:, used].contiguous()
             for what, jet in (("base", base), ("factor", factor)):
                 if not torch.isfinite(jet).all():
                     raise ProblemError(

@@ -1,8 +1,9 @@
 """Taylor mode: the value and the wanted derivatives of a field pass through a network in one sweep.
 
-A *jet* is a tensor ``(C, M, width)``: C components (:class:`~pescitrain.networks.components.Components`) of M samples.
-Linear layers act on every component alike, activations by the chain rule. Both are `torch.autograd.Function`s with the
-backward pass written out, which keeps the number of elementwise passes over the data low.
+A *jet* is a tensor ``(C, width, M)``: C components (:class:`~pescitrain.networks.components.Components`) of M samples,
+the samples side by side in memory, which is how narrow matrix products are fast. Linear layers act on every component
+alike, activations by the chain rule. Both are `torch.autograd.Function`s with the backward pass written out, which
+keeps the number of elementwise passes over the data low.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def _chain_factors(grad_z: Tensor, grad: Tensor, z: Tensor, derivative: Tensor, 
 
 
 def activate(z: Tensor, components: Components, activation: Derivatives) -> Tensor:
-    """``σ(z)`` for a jet ``z`` (C, M, width); differentiable once."""
+    """``σ(z)`` for a jet ``z`` (C, width, M); differentiable once."""
     result = _Activate.apply(z, components, activation)
     assert isinstance(result, Tensor)
     return result
@@ -85,9 +86,9 @@ class _Affine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(h, weight)
-        z = torch.matmul(h.reshape(-1, h.shape[-1]), weight.t()).view(*h.shape[:-1], weight.shape[0])
+        z = torch.bmm(weight.expand(len(h), *weight.shape), h)
         if bias is not None:
-            z[0] += bias
+            z[0] += bias.unsqueeze(1)
         return z
 
     @staticmethod
@@ -97,22 +98,21 @@ class _Affine(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         (grad,) = grads
         h, weight = ctx.saved_tensors
-        flat = grad.reshape(-1, grad.shape[-1])
-        grad_h = torch.matmul(flat, weight).view_as(h) if ctx.needs_input_grad[0] else None
-        grad_weight = torch.matmul(flat.t(), h.reshape(-1, h.shape[-1])) if ctx.needs_input_grad[1] else None
-        grad_bias = grad[0].sum(0) if ctx.needs_input_grad[2] else None
+        grad_h = torch.bmm(weight.t().expand(len(h), *weight.t().shape), grad) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.bmm(grad, h.mT).sum(0) if ctx.needs_input_grad[1] else None
+        grad_bias = grad[0].sum(1) if ctx.needs_input_grad[2] else None
         return grad_h, grad_weight, grad_bias
 
 
 def affine(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``W h + b`` for a jet ``h`` (C, M, in): the bias enters the value only; differentiable once."""
+    """``W h + b`` for a jet ``h`` (C, in, M): the bias enters the value only; differentiable once."""
     result = _Affine.apply(h, weight, bias)
     assert isinstance(result, Tensor)
     return result
 
 
 def multiply(a: Tensor, z: Tensor, components: Components) -> Tensor:
-    """The jet of the product of two jets (C, M, k) by the product rule."""
+    """The jet of the product of two jets (C, k, M) by the product rule."""
     rows = []
     for terms in components.products:
         row = terms[0].coefficient * a[terms[0].left] * z[terms[0].right]
@@ -123,17 +123,17 @@ def multiply(a: Tensor, z: Tensor, components: Components) -> Tensor:
 
 
 def seed(x: Tensor, components: Components) -> Tensor:
-    """The jet of the coordinates themselves: x (M, d) -> (C, M, d)."""
-    jet = x.new_zeros(len(components), *x.shape)
-    jet[0] = x
+    """The jet of the coordinates themselves: x (M, d) -> (C, d, M)."""
+    jet = x.new_zeros(len(components), *x.t().shape)
+    jet[0] = x.t()
     for component, position in components.index.items():
         if not isinstance(component, Laplacian) and len(component) == 1:
-            jet[position, :, component[0]] = 1.0
+            jet[position, component[0]] = 1.0
     return jet
 
 
 def jet_of_function(function: Callable[[Tensor], Tensor], x: Tensor, components: Components) -> Tensor:
-    """The jet of any function (M, d) -> (M, k) whose rows are independent, by nested forward differentiation.
+    """The jet (C, k, M) of any function (M, d) -> (M, k) whose rows are independent, by nested forward differentiation.
 
     The way for everything that has no Taylor mode of its own: analytic liftings, input features, a user's module.
     Differentiable by autograd as often as ``function`` is.
@@ -158,4 +158,4 @@ def jet_of_function(function: Callable[[Tensor], Tensor], x: Tensor, components:
             rows.append(torch.stack([derivative((axis, axis))(x) for axis in component.axes]).sum(0))
         else:
             rows.append(derivative(component)(x))
-    return torch.stack(rows)
+    return torch.stack(rows).mT.contiguous()

@@ -34,11 +34,11 @@ class Network(nn.Module):
         self.adaptive_slope = adaptive_slope
 
     def embed_jet(self, x: Tensor, components: Components) -> Tensor:
-        """The jet (C, M, e) of the embedded coordinates x (M, d): constant as long as the points are."""
+        """The jet (C, e, M) of the embedded coordinates x (M, d): constant as long as the points are."""
         return jet_of_function(self.embedding, x, components)
 
     def forward_jet(self, jet: Tensor, components: Components, tape: Tape) -> Tensor:
-        """The jet (C, M, outputs) of the network from the jet (C, M, e) of :meth:`embed_jet`."""
+        """The jet (C, outputs, M) of the network from the jet (C, e, M) of :meth:`embed_jet`."""
         raise NotImplementedError
 
     def layers(self) -> list[tuple[str, list[str]]]:
@@ -54,7 +54,7 @@ class Network(nn.Module):
 
     def _activate_jet(self, z: Tensor, slope: Tensor | None, components: Components, tape: Tape) -> Tensor:
         if slope is not None:
-            z = 10.0 * tape.parameter(slope, z.shape[1]) * z
+            z = 10.0 * tape.parameter(slope, z.shape[2]) * z
         return activate(z, components, self.activation)
 
 

@@ -18,17 +18,17 @@ class Tape:
     """Hands out the parameters, so that autograd differentiates through them."""
 
     def affine(self, layer: nn.Linear, h: Tensor) -> Tensor:
-        """``W h + b`` for a jet h (C, M, in)."""
+        """``W h + b`` for a jet h (C, in, M)."""
         return affine(h, layer.weight, layer.bias)
 
     def parameter(self, parameter: Tensor, samples: int) -> Tensor:
-        """A small parameter of shape (k,) that enters elementwise: (k,) here, (samples, k) in a recorder."""
+        """A small parameter of shape (k,) that enters elementwise: (k,) here, (k, samples) in a recorder."""
         return parameter
 
 
 @dataclass(frozen=True)
 class AffineRecord:
-    """Input (C, M, in) and pre-activation (C, M, out) of one affine layer."""
+    """Input (C, in, M) and pre-activation (C, out, M) of one affine layer."""
 
     layer: nn.Linear
     inputs: Tensor
@@ -37,7 +37,7 @@ class AffineRecord:
 
 @dataclass(frozen=True)
 class ParameterRecord:
-    """A small parameter and its copies (M, k), one for each sample."""
+    """A small parameter and its copies (k, M), one for each sample."""
 
     parameter: Tensor
     copies: Tensor
@@ -59,7 +59,7 @@ class Recorder(Tape):
         return z
 
     def parameter(self, parameter: Tensor, samples: int) -> Tensor:
-        copies = parameter.detach().expand(samples, *parameter.shape).clone().requires_grad_()
+        copies = parameter.detach().unsqueeze(1).expand(-1, samples).clone().requires_grad_()
         self.parameter_records.append(ParameterRecord(parameter, copies))
         return copies
 

@@ -53,8 +53,8 @@ def test_embedded_coordinates_and_liftings_are_those_of_the_points_of_the_chunk(
     assert len(one) == 1
     assert len(many) == 5
     for part in ("base", "factor"):
-        assert torch.equal(torch.cat([getattr(c, part) for c in many], dim=1), getattr(one[0], part))
-    assert torch.equal(torch.cat([c.embedded["network"] for c in many], dim=1), one[0].embedded["network"])
+        assert torch.equal(torch.cat([getattr(c, part) for c in many], dim=2), getattr(one[0], part))
+    assert torch.equal(torch.cat([c.embedded["network"] for c in many], dim=2), one[0].embedded["network"])
     assert not one[0].embedded["network"].requires_grad
 
 
@@ -88,8 +88,8 @@ def test_only_the_networks_of_the_fields_that_occur_are_evaluated():
     base, factor = first.chunks[0].base, first.chunks[0].factor
     assert base is not None
     assert factor is not None
-    assert torch.equal(base[0, :, 0], first.chunks[0].x[:, 1])
-    assert torch.equal(factor[0, :, 0], 1 + first.chunks[0].x[:, 1] ** 2)
+    assert torch.equal(base[0, 0], first.chunks[0].x[:, 1])
+    assert torch.equal(factor[0, 0], 1 + first.chunks[0].x[:, 1] ** 2)
 
 
 def test_a_periodic_term_looks_at_points_and_their_translates():

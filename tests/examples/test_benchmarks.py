@@ -54,3 +54,16 @@ def test_solvers_are_tabled_with_what_they_cost():
     assert (adam[3], adam[4], adam[5]) == ("8", "9", "0")  # one closure an iteration and one at the start, no krylov
     assert newton[3] == "8"
     assert int(newton[5]) > 0
+
+
+def test_the_linearization_is_compared_with_torch_func_and_with_dgemm():
+    words = "--sizes 2x6 --points 60 --chunks 30".split()
+    ended = program([sys.executable, str(BENCHMARKS / "linearization.py"), *words])
+    assert ended.code == 0, ended.err
+    first, _, row = ended.out.splitlines()
+    assert re.match(r"dgemm \S+ GFlop/s", first)
+    size, points, linearize, ours, theirs, ratio, _, share = row.split()
+    assert (size, points) == ("2x6", "60")
+    assert float(linearize) > 0.0
+    assert float(ratio) == pytest.approx(float(theirs) / float(ours), rel=0.5)  # of times that are rounded to 0.1 ms
+    assert 0.0 <= float(share) < 1.0

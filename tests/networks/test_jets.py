@@ -31,12 +31,12 @@ def inner(x):
 
 
 def jet_by_reverse_mode(function, x, components):
-    """The jet (C, M, k) of a function of many points, point by point."""
+    """The jet (C, k, M) of a function of many points, point by point."""
 
     def at_point(point):
         return function(point[None])[0]
 
-    return torch.stack([torch.func.vmap(derivative(at_point, c))(x).expand(len(x), -1) for c in components])
+    return torch.stack([torch.func.vmap(derivative(at_point, c))(x).expand(len(x), -1).T for c in components])
 
 
 @pytest.mark.parametrize("components", [EVERYTHING, Components.closed([]), Components.closed([(1,)])])
@@ -49,7 +49,7 @@ def test_the_jet_of_a_function_is_its_nested_derivatives(components):
 
 def test_the_jet_of_a_function_that_is_constant_has_zero_derivatives():
     jet = jet_of_function(lambda x: torch.full_like(x[:, :1], 2.0), points(), EVERYTHING)
-    assert torch.equal(jet[0], torch.full((3, 1), 2.0, dtype=torch.float64))
+    assert torch.equal(jet[0], torch.full((1, 3), 2.0, dtype=torch.float64))
     assert not jet[1:].any()
 
 
@@ -121,7 +121,7 @@ def test_an_affine_map_of_a_jet_adds_the_bias_to_the_value_only(with_bias):
 
 
 def test_the_written_backward_pass_of_an_affine_map_is_that_of_autograd():
-    h, weight, bias = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((3, 4, 2), (5, 2), (5,)))
+    h, weight, bias = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((3, 2, 4), (5, 2), (5,)))
     assert torch.autograd.gradcheck(affine, (h, weight, bias))
     assert torch.autograd.gradcheck(affine, (h.detach(), weight, bias))
     assert torch.autograd.gradcheck(affine, (h, weight.detach(), bias.detach()))
@@ -143,7 +143,9 @@ def test_a_product_of_jets_follows_the_product_rule(components):
 def test_the_seed_is_the_jet_of_the_coordinates():
     x = points()
     assert torch.equal(seed(x, EVERYTHING), jet_of_function(lambda y: y, x, EVERYTHING))
-    assert torch.equal(seed(x, Components.closed([(1,)]))[1], torch.tensor([[0.0, 1.0, 0.0]] * 3, dtype=torch.float64))
+    assert torch.equal(
+        seed(x, Components.closed([(1,)]))[1], torch.tensor([[0.0] * 3, [1.0] * 3, [0.0] * 3], dtype=torch.float64)
+    )
 
 
 def test_a_jet_of_a_function_is_differentiable_in_what_the_function_depends_on():

@@ -60,7 +60,7 @@ def test_the_taylor_mode_is_the_nested_derivatives_of_the_plain_pass(kind, activ
     x = points()
     jet = network.forward_jet(network.embed_jet(x, COMPONENTS), COMPONENTS, Tape())
     expected = jet_of_function(network, x, COMPONENTS)
-    assert expected.shape == (len(COMPONENTS), 5, 2)
+    assert expected.shape == (len(COMPONENTS), 2, 5)
     scale = expected.detach().abs().amax((1, 2))[:, None, None].clamp(min=1.0)
     torch.testing.assert_close(jet / scale, expected / scale, rtol=0.0, atol=1e-12)
     # The gradient of the written backward passes against autograd through nested forward mode.
@@ -223,7 +223,7 @@ def test_a_recorder_keeps_what_goes_in_and_comes_out_of_every_affine_map():
     assert records[-1].outputs is result
     assert not any(r.inputs.requires_grad for r in records)
     assert [r.parameter for r in recorder.parameter_records] == list(network.slopes)
-    assert all(r.copies.shape == (5, 1) for r in recorder.parameter_records)
+    assert all(r.copies.shape == (1, 5) for r in recorder.parameter_records)
     assert len(recorder.leaves()) == 5
     assert all(one is other.outputs for one, other in zip(recorder.leaves(), records, strict=False))
     result.sum().backward()
@@ -232,5 +232,5 @@ def test_a_recorder_keeps_what_goes_in_and_comes_out_of_every_affine_map():
 
 def test_a_recorder_takes_affine_maps_without_bias():
     layer, recorder = torch.nn.Linear(2, 3, bias=False, dtype=torch.float64), Recorder()
-    h = torch.randn(2, 4, 2, dtype=torch.float64)
-    torch.testing.assert_close(recorder.affine(layer, h), h @ layer.weight.t())
+    h = torch.randn(2, 2, 4, dtype=torch.float64)
+    torch.testing.assert_close(recorder.affine(layer, h), layer.weight @ h)

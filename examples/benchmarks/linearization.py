@@ -1,0 +1,128 @@
+"""The engine: J v + Jᵀ w of one linearization against torch.func and against the matrix products of this machine.
+
+    python examples/benchmarks/linearization.py [--sizes 4x50,8x20,4x64] [--points 8192] [--chunks 250,500,1000,2000]
+
+Burgers' equation with hard conditions. Both sides at their best chunk size; medians of CPU time, taken in turns in one
+process of one thread. ``dgemm`` is the time that the flops of the two products, 4 · components · points · weights, take
+at the rate of a product of two matrices of order 1024.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+
+import numpy as np
+import torch
+from petsc4py import PETSc
+from runs import arguments
+
+from pescitrain.evaluation import Evaluator
+from pescitrain.evaluation.jacobian import ChunkJacobian, FunctionalJacobian
+from pescitrain.problems import load
+from pescitrain.run.build import Setup, build
+from pescitrain.run.options import Settings
+
+REPEATS = 5
+
+
+def seconds(*calls: Callable[[], object]) -> list[float]:
+    """The median CPU time of each call; they take turns."""
+    times: list[list[float]] = [[] for _ in calls]
+    for repeat in range(REPEATS + 1):
+        for call, spent in zip(calls, times, strict=True):
+            start = time.process_time()
+            call()
+            if repeat:  # the first round warms up
+                spent.append(time.process_time() - start)
+    return [median(spent) for spent in times]
+
+
+def setup_of(size: str, points: int, chunk: int) -> Setup:
+    """Burgers' equation for a network of a size such as 4x50."""
+    depth, width = map(int, size.split("x"))
+    settings = Settings(
+        problem="burgers",
+        bc_enforce="hard",
+        net_depth=depth,
+        net_width=width,
+        sample_points=points,
+        sample_chunk=chunk,
+    )
+    return build(load("burgers")(), settings, PETSc.COMM_SELF)
+
+
+def functional(evaluator: Evaluator) -> list[ChunkJacobian]:
+    """The same Jacobian by `torch.func`."""
+    return [
+        FunctionalJacobian(evaluator.residuals, samples, chunk, evaluator.parameters)
+        for samples in evaluator.samples
+        for chunk in samples.chunks
+    ]
+
+
+def products(evaluator: Evaluator, jacobians: Sequence[ChunkJacobian] | None = None) -> Callable[[], object]:
+    """J v and Jᵀ w for random v and w."""
+    linearization = evaluator.linearize(evaluator.parameters.values.numpy().copy())
+    if jacobians is not None:
+        linearization.chunks = list(jacobians)
+    random = np.random.default_rng(0)
+    v, w = random.standard_normal(evaluator.parameters.size), random.standard_normal(linearization.rows)
+
+    def both() -> None:
+        linearization.times(v)
+        linearization.transpose_times(w)
+
+    return both
+
+
+def rate_of_dgemm() -> float:
+    """Flops a second."""
+    order = 1024
+    a, b = torch.rand(2, order, order, dtype=torch.float64)
+    (spent,) = seconds(lambda: torch.mm(a, b))
+    return 2.0 * order**3 / spent
+
+
+def main() -> None:
+    chosen, _ = arguments(__doc__, sizes=("4x50", "8x20", "4x64"), points=(8192,), chunks=(250, 500, 1000, 2000))
+    torch.set_num_threads(1)
+    rate = rate_of_dgemm()
+    print(f"dgemm {rate / 1e9:.1f} GFlop/s on one thread; milliseconds")
+    print("network   points   linearize   J v + Jt w   torch.func   ratio   dgemm   share")
+    for size in chosen.sizes:
+        for points in chosen.points:
+            rows = []
+            for chunk in chosen.chunks:
+                setup = setup_of(size, points, chunk)
+                evaluator = setup.evaluator
+                theta = evaluator.parameters.values.numpy().copy()
+                rows.append(
+                    seconds(
+                        lambda evaluator=evaluator, theta=theta: evaluator.linearize(theta),
+                        products(evaluator),
+                        products(evaluator, functional(evaluator)),
+                    )
+                )
+                flops = (
+                    4.0
+                    * points
+                    * sum(
+                        (len(samples.components)) * entry.parameter.numel()
+                        for samples in evaluator.samples
+                        for entry in evaluator.parameters.entries
+                        if entry.parameter.ndim == 2
+                    )
+                )
+                setup.destroy()
+            linearize, ours, theirs = (min(column) for column in zip(*rows, strict=True))
+            print(
+                f"{size:8s} {points:7d} {1e3 * linearize:11.1f} {1e3 * ours:12.1f} {1e3 * theirs:12.1f} "
+                f"{theirs / ours:7.1f} {1e3 * flops / rate:7.1f} {flops / rate / ours:7.2f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
