@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -107,12 +108,30 @@ class Linearization:
         return result
 
     def sample_gram_matrix(self) -> Array:
-        """J Jᵀ (m, m) over all ranks' rows in rank order, the same on all ranks. Collective: gathers the m n of J."""
-        jacobian = np.concatenate(self.comm.allgather(self.dense()))
-        total = np.zeros((len(jacobian),) * 2, order="F")
+        """J Jᵀ (m, m) over all ranks' rows in rank order, the same on all ranks. Collective.
+
+        Each rank takes all rows of its share of the columns: an exchange of m_local n numbers and a reduction of m².
+        """
         with self.arithmetic.event("SampleGramMatrix"):
+            jacobian = self._columns_of_rank()
+            total = np.zeros((len(jacobian),) * 2, order="F")
             _add_gram(total, jacobian)
-            return _mirrored(total)
+            result = _mirrored(total)
+        self.comm.Allreduce(MPI.IN_PLACE, result)
+        return result
+
+    def _columns_of_rank(self) -> Array:
+        """All rows (m, n / ranks) of the columns of J that this rank takes. Collective."""
+        comm, local = self.comm, self.dense()
+        if comm.size == 1:
+            return local
+        cuts = self.parameters.size * np.arange(comm.size + 1) // comm.size
+        rows = np.array(comm.allgather(len(local)))
+        widths = np.diff(cuts)
+        parts = np.concatenate([local[:, a:b].reshape(-1) for a, b in pairwise(cuts)])
+        received = np.empty(rows.sum() * widths[comm.rank])
+        comm.Alltoallv((parts, len(local) * widths), (received, rows * widths[comm.rank]))
+        return received.reshape(rows.sum(), widths[comm.rank])
 
     def gauss_newton_diagonal(self) -> Array:
         """diag(JᵀJ) (n,), the same on all ranks. Collective."""
@@ -148,5 +167,11 @@ def _add_gram(total: Array, factor: Array) -> None:
 
 
 def _mirrored(lower: Array) -> Array:
-    """The whole symmetric matrix, in C order, from its lower triangle."""
-    return np.ascontiguousarray(np.tril(lower) + np.tril(lower, -1).T)
+    """The whole symmetric matrix, in C order, from its lower triangle in Fortran order, which is overwritten."""
+    size, step = len(lower), 128
+    for first in range(0, size, step):
+        last = min(first + step, size)
+        tile = lower[first:last, first:last]
+        tile += np.tril(tile, -1).T
+        lower[first:last, last:] = lower[last:, first:last].T
+    return lower.T
