@@ -34,8 +34,8 @@ class ChunkJacobian(Protocol):
         """out += Jᵀ w: (rows,), (n,)."""
         ...
 
-    def dense(self, entries: Sequence[Entry]) -> Tensor:
-        """The columns of these parameters, one after the other: (rows, Σ sizes)."""
+    def transposed(self, entries: Sequence[Entry]) -> Tensor:
+        """Jᵀ of these parameters, one after the other: (Σ sizes, rows), contiguous."""
         ...
 
 
@@ -120,26 +120,35 @@ class FactoredJacobian:
         for small in self._small:
             out[_span(small.entry)] += (small.derivative * by_row.unsqueeze(1)).sum((0, 2))
 
-    def dense(self, entries: Sequence[Entry]) -> Tensor:
-        wanted = {entry.name for entry in entries}
-        blocks: dict[str, Tensor] = {}
+    def transposed(self, entries: Sequence[Entry]) -> Tensor:
+        sizes = [entry.stop - entry.start for entry in entries]
+        result = torch.empty(sum(sizes), self.samples, self.count, dtype=torch.float64)
+        for entry, part in zip(entries, result.split(sizes), strict=True):
+            rows = part.view(*entry.parameter.shape, self.samples, self.count)
+            for k in range(self.count):
+                self._write(self._products(entry, k), rows[..., k])
+        return result.view(-1, self.rows)
 
-        def add(name: str, block: Tensor) -> None:
-            blocks[name] = blocks[name] + block if name in blocks else block
-
+    def _products(self, entry: Entry, k: int) -> list[tuple[Tensor, Tensor]]:
+        """Pairs of tensors whose products, broadcast to (*shape, N), sum up to ∂(row k of each sample)/∂entry."""
+        one = torch.ones((), dtype=torch.float64)
+        products = [(small.derivative[k], one) for small in self._small if small.entry is entry]
         for factor in self._affine:
-            if factor.weight.name in wanted:
-                inputs = _samples_first(factor.inputs)  # (N, C', in)
-                outer = [torch.bmm(_samples_first(g).mT, inputs).flatten(1) for g in factor.cotangents]
-                add(factor.weight.name, torch.stack(outer, dim=1) if self.count > 1 else outer[0].unsqueeze(1))
-            if factor.bias is not None and factor.bias.name in wanted:
-                add(factor.bias.name, factor.cotangents[:, : self.sides].sum(1).permute(2, 0, 1))
-        for small in self._small:
-            if small.entry.name in wanted:
-                add(small.entry.name, small.derivative.permute(2, 0, 1))
-        absent = torch.zeros((), dtype=torch.float64)
-        columns = [blocks.get(e.name, absent.expand(self.samples, self.count, e.stop - e.start)) for e in entries]
-        return torch.cat(columns, dim=-1).view(self.rows, -1)
+            if factor.weight is entry:
+                products += [(g.unsqueeze(1), a) for g, a in zip(factor.cotangents[k], factor.inputs, strict=True)]
+            elif factor.bias is entry:
+                products.append((factor.cotangents[k, : self.sides].sum(0), one))
+        return products
+
+    @staticmethod
+    def _write(products: list[tuple[Tensor, Tensor]], out: Tensor) -> None:
+        """Overwrite ``out`` with the sum of products."""
+        if not products:
+            out.zero_()
+            return
+        torch.mul(*products[0], out=out)
+        for one, other in products[1:]:
+            out.addcmul_(one, other)
 
 
 class FunctionalJacobian:
@@ -163,7 +172,7 @@ class FunctionalJacobian:
         for entry in self._parameters.entries:
             out[_span(entry)] += grads[entry.name].reshape(-1)
 
-    def dense(self, entries: Sequence[Entry]) -> Tensor:
+    def transposed(self, entries: Sequence[Entry]) -> Tensor:
         chunk, sides = self._chunk, self._samples.sides
         chosen = {entry.name: self._values[entry.name] for entry in entries}
 
@@ -195,12 +204,7 @@ class FunctionalJacobian:
         present = {name: value for name, value in constants.items() if value is not None}
         jacobian = torch.func.vmap(torch.func.jacrev(rows_of_sample), in_dims=(None, 0, 0, 0))
         blocks = jacobian(chosen, by_sample(chunk.x, 0), chunk.scale, present)
-        return torch.cat([blocks[e.name].reshape(self.rows, -1) for e in entries], dim=1)
-
-
-def _samples_first(jet: Tensor) -> Tensor:
-    """(C', width, N) -> (N, C', width), in one pass: batched products are slow on other strides."""
-    return jet.flatten(0, 1).t().contiguous().unflatten(1, jet.shape[:2])
+        return torch.cat([blocks[e.name].reshape(self.rows, -1).t() for e in entries])
 
 
 def _span(entry: Entry) -> slice:

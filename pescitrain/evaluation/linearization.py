@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -80,10 +79,8 @@ class Linearization:
         with self.arithmetic.event("GaussNewtonBlocks"), torch.no_grad():
             for chunk in self.chunks:
                 for total, (entries, columns) in zip(sums, selections, strict=True):
-                    jacobian = chunk.dense(entries)
-                    if columns is not None:
-                        jacobian = jacobian[:, columns]
-                    _add_gram(total, jacobian.numpy().T)
+                    transposed = chunk.transposed(entries)
+                    _add_gram(total, (transposed if columns is None else transposed[columns]).numpy())
         result: list[Array | None] = []
         for total, owner in zip(sums, owners, strict=True):
             block = _mirrored(total)
@@ -92,17 +89,17 @@ class Linearization:
             result.append(block if mine else None)
         return result
 
-    def gauss_newton_matrix(self, columns: Callable[[Tensor], Tensor] = lambda jacobian: jacobian) -> Array:
+    def gauss_newton_matrix(self, restrict: Callable[[Tensor], Tensor] = lambda transposed: transposed) -> Array:
         """JᵀJ (n, n), the same on all ranks. Collective: one reduction of n² numbers.
 
-        ``columns`` maps the rows (m, n) of J to (m, k), so that it is SᵀJᵀJS (k, k). Cost: m_local k² flops, half of
-        those of a matrix product.
+        ``restrict`` maps Jᵀ (n, m) to SᵀJᵀ (k, m), so that it is SᵀJᵀJS (k, k). Cost: m_local k² flops, half of those
+        of a matrix product.
         """
-        size = columns(torch.zeros(0, self.parameters.size, dtype=torch.float64)).shape[1]
+        size = len(restrict(torch.zeros(self.parameters.size, 0, dtype=torch.float64)))
         total = np.zeros((size, size), order="F")
         with self.arithmetic.event("GaussNewtonMatrix"), torch.no_grad():
             for chunk in self.chunks:
-                _add_gram(total, columns(chunk.dense(self.parameters.entries)).numpy().T)
+                _add_gram(total, restrict(chunk.transposed(self.parameters.entries)).numpy())
             result = _mirrored(total)
         self.comm.Allreduce(MPI.IN_PLACE, result)
         return result
@@ -113,41 +110,44 @@ class Linearization:
         Each rank takes all rows of its share of the columns: an exchange of m_local n numbers and a reduction of m².
         """
         with self.arithmetic.event("SampleGramMatrix"):
-            jacobian = self._columns_of_rank()
-            total = np.zeros((len(jacobian),) * 2, order="F")
-            _add_gram(total, jacobian)
+            transposed = self._columns_of_rank()
+            total = np.zeros((transposed.shape[1],) * 2, order="F")
+            _add_gram(total, transposed.T)
             result = _mirrored(total)
         self.comm.Allreduce(MPI.IN_PLACE, result)
         return result
 
     def _columns_of_rank(self) -> Array:
-        """All rows (m, n / ranks) of the columns of J that this rank takes. Collective."""
-        comm, local = self.comm, self.dense()
+        """Jᵀ (n / ranks, m) of the parameters that this rank takes, for the rows of all ranks. Collective."""
+        comm, local = self.comm, self.transposed()
         if comm.size == 1:
             return local
         cuts = self.parameters.size * np.arange(comm.size + 1) // comm.size
-        rows = np.array(comm.allgather(len(local)))
-        widths = np.diff(cuts)
-        parts = np.concatenate([local[:, a:b].reshape(-1) for a, b in pairwise(cuts)])
-        received = np.empty(rows.sum() * widths[comm.rank])
-        comm.Alltoallv((parts, len(local) * widths), (received, rows * widths[comm.rank]))
-        return received.reshape(rows.sum(), widths[comm.rank])
+        rows, mine = np.array(comm.allgather(self.rows)), cuts[comm.rank + 1] - cuts[comm.rank]
+        received = np.empty(mine * rows.sum())
+        comm.Alltoallv((local, self.rows * np.diff(cuts)), (received, mine * rows))
+        parts = np.split(received, np.cumsum(mine * rows)[:-1])
+        return np.concatenate([part.reshape(mine, -1) for part in parts], axis=1)
 
     def gauss_newton_diagonal(self) -> Array:
         """diag(JᵀJ) (n,), the same on all ranks. Collective."""
         total = torch.zeros(self.parameters.size, dtype=torch.float64)
         with self.arithmetic.event("GaussNewtonDiagonal"), torch.no_grad():
             for chunk in self.chunks:
-                total += chunk.dense(self.parameters.entries).square().sum(0)
+                total += chunk.transposed(self.parameters.entries).square().sum(1)
         result = total.numpy()
         self.comm.Allreduce(MPI.IN_PLACE, result)
         return result
 
+    def transposed(self) -> Array:
+        """Jᵀ of the rows on this rank, (n, m_local). Not collective."""
+        with torch.no_grad():
+            parts = [chunk.transposed(self.parameters.entries) for chunk in self.chunks]
+        return torch.cat(parts, dim=1).numpy() if parts else np.zeros((self.parameters.size, 0))
+
     def dense(self) -> Array:
         """The rows of J on this rank, (m_local, n): for dense methods and for tests. Not collective."""
-        with torch.no_grad():
-            parts = [chunk.dense(self.parameters.entries) for chunk in self.chunks]
-        return torch.cat(parts).numpy() if parts else np.zeros((0, self.parameters.size))
+        return self.transposed().T
 
     def _select(self, indices: NDArray[np.integer]) -> tuple[list[Entry], Tensor | None]:
         """The parameter tensors that an index set touches, and which of their columns it takes (None: all)."""

@@ -228,7 +228,7 @@ class _Factors:
         if in_samples:
             matrix = linearization.sample_gram_matrix()
         elif subspace is not None:
-            matrix = linearization.gauss_newton_matrix(subspace.columns)
+            matrix = linearization.gauss_newton_matrix(subspace.restrict_rows)
         else:
             matrix = linearization.gauss_newton_matrix()
         self._matrix = matrix if free is None else matrix[np.ix_(free, free)]

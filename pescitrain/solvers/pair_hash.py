@@ -47,11 +47,11 @@ class PairHash:
         vector[self.alone] = coordinates[half:]
         return vector
 
-    def columns(self, jacobian: Tensor) -> Tensor:
-        """J S: (m, n) -> (m, ⌈n/2⌉)."""
-        first, second = torch.from_numpy(self.signs)
-        half = jacobian.index_select(1, torch.from_numpy(self.first)).mul_(first)
-        half.addcmul_(jacobian.index_select(1, torch.from_numpy(self.second)), second)
+    def restrict_rows(self, transposed: Tensor) -> Tensor:
+        """SᵀJᵀ: (n, m) -> (⌈n/2⌉, m)."""
+        first, second = torch.from_numpy(self.signs).unsqueeze(2)
+        half = transposed.index_select(0, torch.from_numpy(self.first)).mul_(first)
+        half.addcmul_(transposed.index_select(0, torch.from_numpy(self.second)), second)
         if not len(self.alone):
             return half
-        return torch.cat((half, jacobian.index_select(1, torch.from_numpy(self.alone))), dim=1)
+        return torch.cat((half, transposed.index_select(0, torch.from_numpy(self.alone))))

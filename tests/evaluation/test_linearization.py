@@ -141,6 +141,6 @@ def test_products_build_no_graph():
     linearization = evaluator.linearize(start(evaluator))
     for chunk in linearization.chunks:
         assert isinstance(chunk, FactoredJacobian)
-        assert not chunk.dense(evaluator.parameters.entries).requires_grad
+        assert not chunk.transposed(evaluator.parameters.entries).requires_grad
     assert all(p.grad is not None and not p.grad.any() for p in evaluator.surrogate.parameters())
     assert torch.is_grad_enabled()

@@ -110,7 +110,9 @@ def test_pairs_are_an_orthonormal_basis_that_holds_every_parameter(comm, size):
     np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-15)
     assert (np.count_nonzero(basis, axis=1) == 1).all()
     matrix = np.random.default_rng(1).standard_normal((5, size))
-    np.testing.assert_allclose(pairs.columns(torch.from_numpy(matrix)).numpy(), matrix @ basis, atol=1e-15)
+    np.testing.assert_allclose(
+        pairs.restrict_rows(torch.from_numpy(matrix.T.copy())).numpy(), (matrix @ basis).T, atol=1e-15
+    )
     np.testing.assert_allclose(pairs.restrict(matrix[0]), basis.T @ matrix[0], atol=1e-15)
 
 
