@@ -67,3 +67,14 @@ def test_the_linearization_is_compared_with_torch_func_and_with_dgemm():
     assert float(linearize) > 0.0
     assert float(ratio) == pytest.approx(float(theirs) / float(ours), rel=0.5)  # of times that are rounded to 0.1 ms
     assert 0.0 <= float(share) < 1.0
+
+
+def test_an_iteration_of_lm_is_compared_with_its_kernels():
+    words = "--sizes 2x6 --points 60 --iterations 4".split()
+    ended = program([sys.executable, str(BENCHMARKS / "levenberg_marquardt.py"), *words])
+    assert ended.code == 0, ended.err
+    _, row = ended.out.splitlines()
+    size, points, iterations, trials, whole, kernels, quotient = row.split()
+    assert (size, points, iterations) == ("2x6", "60", "4")
+    assert int(trials) >= 4
+    assert float(quotient) == pytest.approx(float(whole) / float(kernels), rel=0.2)  # of times rounded to 0.1 ms
