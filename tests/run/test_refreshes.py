@@ -149,3 +149,13 @@ def test_weights_of_terms_replace_those_of_the_problem(tmp_path):
 def test_nonsense_is_refused_before_any_work(tmp_path, words, sentence):
     assert refused(*words, "-out_dir", tmp_path / "run") == sentence
     assert not (tmp_path / "run").exists()
+
+
+def test_an_iteration_of_lm_on_points_of_its_own_costs_its_trials_alone(tmp_path):
+    """A new solve looks at φ and ∇φ where it starts: lm has both from the linearization of its first step."""
+    words = (*HEAT, *LM, "-sample_adapt", "fresh", "-sample_adapt_interval", 1, "-tao_lm_geodesic", "false")
+    command(*words, "-out_dir", tmp_path)
+    counts = summary(tmp_path)["evaluations"]
+    assert counts["gradient"] == 1  # at the very start
+    assert counts["objective"] >= 8
+    assert counts["linearization"] == 16
