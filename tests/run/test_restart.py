@@ -67,6 +67,8 @@ METHODS = {
     "bntr, moving points": "-tao_type bntr -sample_adapt rad -sample_adapt_interval 4",
     "lm, points that are added": "-tao_type lm -sample_adapt rar -sample_adapt_interval 3 -sample_adapt_add 7",
     "lm, fresh points": "-tao_type lm -sample_adapt fresh -sample_adapt_interval 1",
+    "lm, points that are added on a mesh": "-problem poisson -tao_type lm -sample_adapt rar -sample_adapt_interval 3",
+    "lm, fresh points on a mesh": "-problem poisson -tao_type lm -sample_adapt fresh -sample_adapt_interval 3",
     "adam, fresh points": "-problem heat1d -tao_type adam -sample_adapt fresh -sample_adapt_interval 3",
     "lm, residual weights": "-tao_type lm -loss_sample_weights residual -sample_adapt_interval 3",
     "lm, residual weights of points that are added": "-tao_type lm -loss_sample_weights residual -sample_adapt rar "
