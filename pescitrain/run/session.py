@@ -150,7 +150,9 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
     summary = _write(setup, settings, folder, history, results, theta, failure, clock.elapsed, setup_s)
     if failure is not None:
         raise failure
-    for sentence in [*refreshes.regrets(training.state), *unused(list(user), copies)]:
+    for sentence in refreshes.regrets(training.state):
+        say(f"warning: {sentence}")
+    for sentence in unused(list(user), copies):
         say(f"note: {sentence}")
     return _last_words(results, history, summary, settings)
 

@@ -37,7 +37,7 @@ def test_a_continuation_ends_at_the_parameter_that_was_asked_for(tmp_path):
         words = (*BURGERS, "-problem_nu", 0.05, *CONTINUATION, "-tao_type", "lm", "-tao_max_it", budget)
         ended = command(*words, "-out_dir", tmp_path)
         assert float(summary(tmp_path)["problem_parameters"]["nu"]) == pytest.approx(reached, rel=1e-12)
-        assert ("note: the run ended in round 2 of 3 of -problem_continuation" in ended.out) == (budget == 5)
+        assert ("warning: the run ended in round 2 of 3 of -problem_continuation" in ended.out) == (budget == 5)
 
 
 def test_the_error_is_against_the_problem_that_was_asked_for(tmp_path):
@@ -53,7 +53,7 @@ def test_a_method_that_converges_before_the_end_of_the_way_goes_on(tmp_path, wor
     ended = command(*words, "-tao_gatol", 1e3, "-out_dir", tmp_path)
     assert ended.code == 0
     assert ended.last_line.startswith("Converged")
-    assert "note:" not in ended.out
+    assert "warning:" not in ended.out
     assert [row["iteration"] for row in history(tmp_path)] == ["0"]
 
 
