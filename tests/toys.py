@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pescitrain.algebra import Block, ParameterLayout, System, decompose
 from pescitrain.evaluation import Evaluator
+from pescitrain.evaluation.refresh import Samples
 from pescitrain.evaluation.samples import SamplingPlan, sample_terms
 from pescitrain.geometry import Box, Sampling
 from pescitrain.networks import MLP, FourierFeatures, Laplacian, PeriodicFeatures, ResNet, ScaleToUnitBox
@@ -328,6 +329,14 @@ def jacobian_by_torch(evaluator: Evaluator, theta: Array) -> Array:
 def start(evaluator: Evaluator) -> Array:
     """A copy of θ as the evaluator was built."""
     return evaluator.parameters.values.numpy().copy()
+
+
+def samples_of(evaluator: Evaluator, seed: int = 0, chunk_size: int = 50, interior: int = 9) -> Samples:
+    """The samples of an evaluator as what refreshes sees them."""
+    plan = SamplingPlan(Sampling(interior, "hammersley"), Sampling(5, "hammersley"), seed)
+    domain = evaluator.problem.domain()
+    assert domain is not None
+    return Samples(evaluator, domain, plan, chunk_size)
 
 
 def random_vector(size: int, seed: int = 0) -> Array:

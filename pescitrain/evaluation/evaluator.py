@@ -172,14 +172,14 @@ class Evaluator:
         return np.concatenate(parts) if parts else np.zeros((0, samples.rows))
 
     def linearize(self, theta: Array) -> Linearization:
-        """r and J at θ, to be applied by products. Collective."""
+        """r and J at θ, to be applied by products; φ at this point is known afterwards. Collective."""
         self._theta[:] = theta
         self.counters.linearization += 1
         jacobians: list[ChunkJacobian] = []
         residuals: list[Array] = []
 
         def work(buffer: Array) -> None:
-            for _, samples, chunk in self._chunks():
+            for term, samples, chunk in self._chunks():
                 if self.residuals.has_taylor_mode(samples):
                     recorder = Recorder()
                     rows = self.residuals.rows(samples, chunk, recorder)
@@ -189,8 +189,11 @@ class Evaluator:
                         rows = self.residuals.rows(samples, chunk, Tape())
                     jacobians.append(FunctionalJacobian(self.residuals, samples, chunk, self.parameters))
                 residuals.append(rows.detach().reshape(-1).numpy())
+                buffer[term] += 0.5 * float(rows.detach().square().sum())
 
-        self._reduced("Linearize", 0, work)
+        value = _value(self._reduced("Linearize", len(self.samples), work))
+        if self._recent.find(theta) is None:
+            self._recent.add(theta, value, None)
         residual = np.concatenate(residuals) if residuals else np.zeros(0)
         return Linearization(self.comm, self.parameters, jacobians, residual, self.counters, self.arithmetic)
 

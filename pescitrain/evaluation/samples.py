@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,7 @@ class Chunk:
     """
 
     x: Tensor  # (M, d)
-    scale: Tensor  # (N,): √(weight · measure share)
+    scale: Tensor  # (N,): √(weight · measure share · multiplier)
     normal: Tensor | None  # (M, d)
     data: Tensor | None  # (N,)
     embedded: dict[str, Tensor]  # network -> (C, e, M)
@@ -62,12 +64,31 @@ class TermSamples:
     networks: tuple[str, ...]
     columns: dict[str, int]
     rows: int
+    multipliers: NDArray[np.float64] | None = None  # (N,): factors of r² beside the weight of the term; None: 1
     chunks: list[Chunk] = field(default_factory=list)
 
     @property
     def sides(self) -> int:
         """1, or 2 where each residual looks at a point and its partner."""
         return 1 if self.partners is None else 2
+
+
+def weighted_terms(problem: Problem, weights: Mapping[str, float]) -> list[Term]:
+    """The terms of a problem, with the weights that are given by label in place of their own.
+
+    Raises
+    ------
+    ProblemError        a label that no term has
+    """
+    terms = list(problem.terms())
+    labels = [term.label for term in terms]
+    for label, weight in weights.items():
+        if label not in labels:
+            near = get_close_matches(label, labels, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f" (there are {', '.join(labels)})"
+            raise ProblemError(f"problem {problem.name} has no term {label}{hint}")
+        terms[labels.index(label)].weight = weight
+    return terms
 
 
 def collect_points(term: Term, domain: Domain, plan: SamplingPlan) -> tuple[PointSet, NDArray[np.float64] | None]:
@@ -171,8 +192,9 @@ def sample_terms(
     rank: int,
     size: int,
     chunk_size: int,
+    weights: Mapping[str, float] | None = None,
 ) -> list[TermSamples]:
-    """All terms with their points and this rank's chunks.
+    """All terms with their points and this rank's chunks; ``weights`` by label replace those of the terms.
 
     Conditions that the lifting of the surrogate meets are left out. Not collective: the points follow from the seed.
 
@@ -183,7 +205,7 @@ def sample_terms(
     lifting = surrogate.lifting
     met = set(lifting.conditions) if lifting is not None else set()
     result = []
-    for term in problem.terms():
+    for term in weighted_terms(problem, weights or {}):
         names = [term.on] if isinstance(term.on, str) else term.on
         places = {part for name in names for part in name.split("+")}
         if term.place == "boundary" and places and places <= met:
@@ -224,10 +246,14 @@ def _trace_term(
 
 def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int, chunk_size: int) -> None:
     """Cut this rank's share of the points of a term into chunks, with all that is constant on them. Not collective."""
+    samples.chunks.clear()
     points = samples.points
     share = points.slice(rank, size)
     begin = len(points) * rank // size
-    scale = np.sqrt(samples.term.weight * share.weights / points.weights.sum())
+    squared = samples.term.weight * share.weights / points.weights.sum()
+    if samples.multipliers is not None:
+        squared = squared * samples.multipliers[begin : begin + len(share)]
+    scale = np.sqrt(squared)
     data = samples.term.data if isinstance(samples.term, Data) else None
     count = len(share)
     pieces = max(1, -(-count // chunk_size)) if count else 0
@@ -280,7 +306,8 @@ def samples_at(samples: TermSamples, surrogate: Surrogate, x: NDArray[np.float64
     """The same interior term at other points (N, d), unscaled: to look at a residual anywhere. Not collective."""
     unscaled = replace(samples.term, weight=1.0)
     count = len(x)
-    moved = replace(samples, term=unscaled, points=PointSet(x, np.full(count, 1.0)), partners=None, chunks=[])
+    points = PointSet(x, np.full(count, 1.0))
+    moved = replace(samples, term=unscaled, points=points, partners=None, multipliers=None, chunks=[])
     fill_chunks(moved, surrogate, 0, 1, 4096)
     moved.chunks = [replace(chunk, scale=torch.ones_like(chunk.scale)) for chunk in moved.chunks]
     return moved

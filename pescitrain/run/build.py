@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,6 @@ from pescitrain.algebra import ParameterLayout, System, decompose
 from pescitrain.errors import OptionError, ProblemError
 from pescitrain.evaluation import Evaluator, SamplingPlan, sample_terms
 from pescitrain.evaluation.metrics import ErrorMetric
-from pescitrain.evaluation.resampling import ResidualResampling
 from pescitrain.geometry import Box, Mesh, ReferenceField, Sampling
 from pescitrain.networks import MLP, FourierFeatures, Network, PeriodicFeatures, ResNet, ScaleToUnitBox
 from pescitrain.networks.network import ExtraFeatures
@@ -59,6 +59,7 @@ def build(problem: Problem, settings: Settings, comm: PETSc.Comm) -> Setup:
     OptionError, MeshError, ProblemError        on all ranks, one sentence
     """
     mpi_comm: MPI.Intracomm = comm.tompi4py()
+    weights = term_weights(settings)
     domain = create_domain(problem, settings, mpi_comm)
     with together(mpi_comm, settings.problem):
         lifting = create_lifting(problem, settings, domain)
@@ -66,7 +67,8 @@ def build(problem: Problem, settings: Settings, comm: PETSc.Comm) -> Setup:
         surrogate = Surrogate(problem, networks, lifting)
         parameters = FlatParameters(surrogate.networks, [(name, u.initial) for name, u in problem.unknowns.items()])
         plan = sampling_plan(settings, isinstance(domain, Mesh))
-        samples = sample_terms(problem, surrogate, domain, plan, comm.rank, comm.size, settings.sample_chunk)
+        chunk_size = settings.sample_chunk
+        samples = sample_terms(problem, surrogate, domain, plan, comm.rank, comm.size, chunk_size, weights)
     evaluator = Evaluator(problem, surrogate, parameters, samples, mpi_comm)
     layout = ParameterLayout(parameters, comm, "even" if settings.part_owner == "even" else "blocks")
     kind = "balanced" if settings.part_type == "balanced" else "layer"
@@ -203,19 +205,35 @@ def sampling_plan(settings: Settings, on_mesh: bool) -> SamplingPlan:
     )
 
 
-def create_resampling(setup: Setup, settings: Settings) -> ResidualResampling | None:
-    """What ``-sample_adapt`` asks for."""
-    if settings.sample_adapt == "none":
-        return None
-    return ResidualResampling(
-        setup.evaluator,
-        settings.sample_adapt_interval,
-        setup.domain,
-        settings.sample_adapt_power,
-        settings.sample_adapt_uniform,
-        settings.sample_chunk,
-        settings.seed,
-    )
+def numbers_by_name(option: str, words: Sequence[str]) -> dict[str, float]:
+    """The value of an option that gives numbers to names, ``a=1,b=2``.
+
+    Raises
+    ------
+    OptionError
+    """
+    numbers = {}
+    for word in words:
+        name, _, text = word.partition("=")
+        try:
+            numbers[name.strip()] = float(text)
+        except ValueError:
+            raise OptionError(f"-{option} {word}: give a number to a name, as name=1.5") from None
+    return numbers
+
+
+def term_weights(settings: Settings) -> dict[str, float]:
+    """What ``-loss_term_weights`` asks for, by label.
+
+    Raises
+    ------
+    OptionError
+    """
+    weights = numbers_by_name("loss_term_weights", settings.loss_term_weights)
+    for label, weight in weights.items():
+        if not 0.0 <= weight < float("inf"):
+            raise OptionError(f"-loss_term_weights {label}={weight:g}: a weight is a number of 0 or more")
+    return weights
 
 
 def bounds_of(problem: Problem, parameters: FlatParameters) -> tuple[Array, Array] | None:

@@ -20,10 +20,16 @@ from pescitrain.solvers.outcome import Memory
 
 Array = NDArray[np.float64]
 
+MOVED = "samples"
+"""First word of the names of what :attr:`State.samples` holds, beside the memory of the method."""
+
 
 @dataclass
 class State:
-    """Where a run stands: between two iterations of a stage."""
+    """Where a run stands: between two iterations of a stage.
+
+    ``rounds``: of everything that refreshes, and ``refreshed`` the iteration of the last one; ``samples`` that moved.
+    """
 
     theta: Array
     stage: int = 0
@@ -33,8 +39,9 @@ class State:
     memory: Memory = field(default_factory=dict)
     history: str = ""
     stage_start_s: float = 0.0
-    sampling_round: int = 0
-    sampled_at: Array | None = None
+    rounds: dict[str, int] = field(default_factory=dict)
+    refreshed: dict[str, int] = field(default_factory=dict)
+    samples: Memory = field(default_factory=dict)
 
 
 def fingerprint(layout: ParameterLayout, samples: list[TermSamples]) -> str:
@@ -59,8 +66,8 @@ def save(folder: Path, state: State, layout: ParameterLayout, mark: str) -> None
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
     comm.barrier()
-    sampled_at = [] if state.sampled_at is None else [state.sampled_at]
-    vectors = {"theta": [state.theta], "sampled_at": sampled_at, **state.memory}
+    moved = {f"{MOVED} {name}": arrays for name, arrays in state.samples.items()}
+    vectors = {"theta": [state.theta], **moved, **state.memory}
     viewer = PETSc.Viewer().createBinary(str(new / "vectors.petsc"), "w", comm=layout.comm)
     for arrays in vectors.values():
         for array in arrays:
@@ -77,7 +84,8 @@ def save(folder: Path, state: State, layout: ParameterLayout, mark: str) -> None
             "wall_s": state.wall_s,
             "counters": state.counters,
             "stage_start_s": state.stage_start_s,
-            "sampling_round": state.sampling_round,
+            "rounds": state.rounds,
+            "refreshed": state.refreshed,
             "vectors": {name: [len(array) for array in arrays] for name, arrays in vectors.items()},
         }
         (new / "state.json").write_text(json.dumps(header, indent=1))
@@ -131,7 +139,7 @@ def load(folder: Path, layout: ParameterLayout, mark: str) -> State:
     try:
         vectors = _read_vectors(folder / "vectors.petsc", header["vectors"], layout)
         theta = vectors.pop("theta")[0]
-        sampled_at = vectors.pop("sampled_at")
+        samples = {name.removeprefix(f"{MOVED} "): vectors.pop(name) for name in [*vectors] if name.startswith(MOVED)}
         return State(
             theta,
             header["stage"],
@@ -141,8 +149,9 @@ def load(folder: Path, layout: ParameterLayout, mark: str) -> State:
             vectors,
             history,
             header["stage_start_s"],
-            header["sampling_round"],
-            sampled_at[0] if sampled_at else None,
+            header["rounds"],
+            header["refreshed"],
+            samples,
         )
     except (KeyError, AttributeError, PETSc.Error) as error:  # on all ranks: they read the same
         reason = str(error).strip().splitlines()[-1]

@@ -42,6 +42,11 @@ class ProblemOptions:
     mesh: str | None = option(None, "mesh file: .msh, .vtu, .xdmf and whatever meshio reads", note="the problem's own")
     ref_file: str | None = option(None, "file with the reference solution as point data", note="the problem's own")
     bc_enforce: str = option("soft", "how Dirichlet and initial conditions are met", choices=("soft", "hard"))
+    problem_continuation: tuple[str, ...] = option(
+        (), "parameters of the problem that go from these values to their own, as mu=0.2", note="none"
+    )
+    problem_continuation_steps: int = option(8, "geometric steps between them", minimum=1)
+    problem_continuation_interval: int = option(10, "iterations between steps", minimum=1)
     seed: int = option(0, "of the network's initial values and of random points", minimum=0)
 
 
@@ -72,12 +77,46 @@ class SampleOptions:
     sample_order: int = option(2, "polynomial order of quadrature in cells", minimum=0)
     sample_boundary_order: int = option(1, "polynomial order of quadrature on facets", minimum=0)
     sample_adapt: str = option(
-        "none", "rad: interior points are drawn anew where the residual is large", choices=("none", "rad")
+        "none",
+        "points that move: rad, interior ones drawn anew where the residual is large; rar, interior ones added there; "
+        "fresh, all drawn anew, uniformly",
+        choices=("none", "rad", "rar", "fresh"),
     )
-    sample_adapt_interval: int = option(20, "iterations between draws", minimum=1)
+    sample_adapt_interval: int = option(20, "iterations between draws, and between weights of samples", minimum=1)
     sample_adapt_power: float = option(1.0, "k of rad: drawn with density abs(r)^k / mean(abs(r)^k) + c", minimum=0)
     sample_adapt_uniform: float = option(1.0, "c of rad, the part that stays uniform", minimum=0)
+    sample_adapt_add: int = option(100, "points that rar adds at a time to each equation", minimum=1)
+    sample_adapt_limit: int | None = option(
+        None, "interior points of each equation at which rar stops", minimum=1, note="twice what it starts with"
+    )
+    sample_time_windows: int = option(
+        1, "the equations hold in a part of the time that grows to all of it in this many windows", minimum=1
+    )
+    sample_time_window_interval: int = option(50, "iterations between windows", minimum=1)
     sample_chunk: int = option(1000, "samples that are evaluated at a time; choose by the cache", minimum=1)
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """The weights in the objective."""
+
+    loss_term_weights: tuple[str, ...] = option(
+        (), "weights of terms by their names in history.csv, as dirichlet_boundary=100,initial_t_min=10", note="its own"
+    )
+    loss_sample_weights: str = option(
+        "none",
+        "weights of the samples of equations: residual, large where the residual was large; causal, small at late "
+        "times while early ones are not solved",
+        choices=("none", "residual", "causal"),
+    )
+    loss_residual_decay: float = option(0.9, "g of residual: w becomes g w + e abs(r) / max(abs(r))", minimum=0)
+    loss_residual_rate: float = option(0.1, "e of residual", minimum=0)
+    loss_causal_slices: int = option(32, "equal parts of the time", minimum=1)
+    loss_causal_tolerances: tuple[str, ...] = option(
+        ("0.01", "0.1", "1", "10", "100"),
+        "values of e in w = exp(-e sum of earlier losses), each until all w are above 0.99",
+        note="0.01,0.1,1,10,100",
+    )
 
 
 @dataclass(frozen=True)
@@ -131,11 +170,11 @@ class StageOptions:
 
 
 @dataclass(frozen=True)
-class Settings(ProblemOptions, NetworkOptions, SampleOptions, PartitionOptions, RunOptions):
+class Settings(ProblemOptions, NetworkOptions, SampleOptions, LossOptions, PartitionOptions, RunOptions):
     """All options that hold for the whole run."""
 
 
-TOPICS = (ProblemOptions, NetworkOptions, SampleOptions, PartitionOptions, RunOptions, StageOptions)
+TOPICS = (ProblemOptions, NetworkOptions, SampleOptions, LossOptions, PartitionOptions, RunOptions, StageOptions)
 
 
 def table() -> dict[str, dataclasses.Field[Any]]:

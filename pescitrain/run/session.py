@@ -16,13 +16,14 @@ from pescitrain.errors import OptionError, PescitrainError
 from pescitrain.problem import Problem
 from pescitrain.run import checkpoint, report
 from pescitrain.run.agreement import together
-from pescitrain.run.build import Setup, build, create_resampling
+from pescitrain.run.build import Setup, build
 from pescitrain.run.checkpoint import State
 from pescitrain.run.checks import check_derivatives
 from pescitrain.run.database import check_names, fill_stages, find_bare_words, unused
 from pescitrain.run.history import Clock, History, say
 from pescitrain.run.loading import create_problem, parameters_of, problem_class
 from pescitrain.run.options import ProblemOptions, RunOptions, Settings, StageOptions, help_text, read
+from pescitrain.run.refreshes import create_refreshes
 from pescitrain.run.sentences import cost_and_quality, decline_per_hundred, why_it_stopped
 from pescitrain.run.stages import StageResult, Training, create_solver
 from pescitrain.solvers.names import check_type
@@ -115,6 +116,7 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
         mark = checkpoint.fingerprint(layout, setup.evaluator.samples)
         state = checkpoint.load(Path(settings.ckpt_restart), layout, mark)
         setup.evaluator.counters.restore(state.counters)
+    refreshes = create_refreshes(setup, settings)
     folder = _run_folder(settings, setup)
     clock = Clock(state.wall_s)
     history = History(folder, setup, clock, settings.out_error_interval, settings.out_interval, state.history)
@@ -134,8 +136,10 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
         clock,
         settings.ckpt_interval,
         folder / "checkpoint",
-        create_resampling(setup, settings),
+        refreshes,
     )
+    for sentence in refreshes.notices():
+        say(f"note: {sentence}")
     failure: PescitrainError | None = None
     results: list[StageResult] = []
     try:
@@ -146,6 +150,8 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
     summary = _write(setup, settings, folder, history, results, theta, failure, clock.elapsed, setup_s)
     if failure is not None:
         raise failure
+    for sentence in refreshes.regrets(training.state):
+        say(f"warning: {sentence}")
     for sentence in unused(list(user), copies):
         say(f"note: {sentence}")
     return _last_words(results, history, summary, settings)

@@ -11,12 +11,12 @@ from petsc4py import PETSc
 
 from pescitrain.algebra.options import get_string
 from pescitrain.errors import OptionError, PescitrainError
-from pescitrain.evaluation.resampling import ResidualResampling
 from pescitrain.run import checkpoint
 from pescitrain.run.build import Setup
 from pescitrain.run.checkpoint import State
 from pescitrain.run.history import Clock, History, say
 from pescitrain.run.options import StageOptions, read
+from pescitrain.run.refreshes import Refreshes
 from pescitrain.solvers.outcome import GaussNewtonSettings, Iterate, Outcome
 from pescitrain.solvers.snes import SnesSolver
 from pescitrain.solvers.tao import TaoSolver
@@ -74,18 +74,13 @@ class Training:
         clock: Clock,
         interval: int,
         folder: Path | None,
-        resampling: ResidualResampling | None = None,
+        refreshes: Refreshes,
     ) -> None:
         self.setup, self.stages, self.state = setup, stages or ("",), state
         self.history, self.clock, self.interval, self.folder = history, clock, interval, folder
         self.mark = checkpoint.fingerprint(setup.system.layout, setup.evaluator.samples)
         self.last_good: np.ndarray = state.theta
-        self.resampling = resampling
-        if resampling is not None and state.sampled_at is not None:
-            counters = setup.evaluator.counters
-            before = dict(vars(counters))
-            resampling.move(state.sampled_at, state.sampling_round)
-            counters.restore(before)  # the run that wrote the checkpoint has counted it
+        self.refreshes = refreshes
 
     def run(self) -> list[StageResult]:
         """Solve what is left of the stages. Collective.
@@ -94,9 +89,11 @@ class Training:
         ------
         PescitrainError     what a residual or an option raised; :attr:`last_good` has the last accepted parameters
         """
+        self.refreshes.begin(self.state)
         results = [self._stage(self.stages[self.state.stage])]
         while self.state.stage + 1 < len(self.stages):
             self.state.stage, self.state.iteration, self.state.memory = self.state.stage + 1, 0, {}
+            self.state.refreshed.clear()
             self.state.stage_start_s = self.clock.elapsed
             results.append(self._stage(self.stages[self.state.stage]))
         return results
@@ -104,12 +101,14 @@ class Training:
     def _stage(self, name: str) -> StageResult:
         prefix = f"{name}_" if name else ""
         options = read(StageOptions, prefix)
-        out_of_time = False
+        out_of_time, recorded = False, -1
 
         def monitor(iterate: Iterate) -> bool:
-            nonlocal out_of_time
+            nonlocal out_of_time, recorded
             self.last_good = iterate.theta.copy()
-            self.history.record(name or "main", iterate)
+            if iterate.iteration > recorded:  # a segment of no iterations reports its start, like the one before
+                self.history.record(name or "main", iterate)
+            recorded = iterate.iteration
             if options.max_time > 0.0:
                 spent = self.clock.elapsed - self.state.stage_start_s
                 out_of_time = self.setup.evaluator.comm.bcast(spent >= options.max_time)
@@ -141,17 +140,21 @@ class Training:
                 "try another -seed"
             )
         while True:
-            segment = self._to_next(self.interval)
-            if self.resampling is not None:
-                if state.iteration > 0 and state.iteration % self.resampling.interval == 0:
-                    with PETSc.Log.Stage("Train"):
-                        self._resample(solver)
-                segment = min(segment, self._to_next(self.resampling.interval))
+            segment = self.interval - state.iteration % self.interval
+            wait = self.refreshes.next_in(state)
+            if wait == 0:
+                with PETSc.Log.Stage("Train"):
+                    self._refresh(solver)
+                wait = self.refreshes.next_in(state)
+            if wait is not None:
+                segment = min(segment, wait)
             with PETSc.Log.Stage("Train"):
                 outcome, state.memory = solver.run(theta, state.iteration, segment, state.memory)
             state.iteration += outcome.iterations
             state.theta = layout.gather(theta).copy()
-            done = out_of_time() or not outcome.budget or state.iteration >= solver.max_iterations
+            done = out_of_time() or state.iteration >= solver.max_iterations
+            if not (done or outcome.budget):
+                done = outcome.diverged or not self.refreshes.hasten(state)
             if done or state.iteration % self.interval == 0:
                 with self.clock.paused():
                     self._save()
@@ -163,17 +166,12 @@ class Training:
         pc, limit = solver.pc_label, solver.max_iterations
         return StageResult(name or "main", label, pc, outcome, state.iteration, limit, out_of_time())
 
-    def _to_next(self, interval: int) -> int:
-        return interval - self.state.iteration % interval
-
-    def _resample(self, solver: Solver) -> None:
-        """Move the points, and tell everyone who remembers the old ones. Collective."""
-        assert self.resampling is not None
-        state = self.state
-        state.sampling_round, state.sampled_at = state.sampling_round + 1, state.theta
-        self.resampling.move(state.theta, state.sampling_round)
+    def _refresh(self, solver: Solver) -> None:
+        """Do what is due, and tell everyone who remembers the old objective. Collective."""
+        self.refreshes.refresh(self.state)
+        self.setup.evaluator.forget()
         self.setup.system.gauss_newton.forget()
-        state.memory = solver.points_moved(state.memory)
+        self.state.memory = solver.points_moved(self.state.memory)
 
     def _save(self) -> None:
         if self.folder is None:

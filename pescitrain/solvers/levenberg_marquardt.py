@@ -91,6 +91,14 @@ class LevenbergMarquardt:
         """The least-squares system behind φ, which TAO does not know."""
         self._system = system
 
+    def begin(self, x: PETSc.Vec) -> None:
+        """φ and ∇φ where TAO starts, from the linearization that the first step needs anyhow. Collective."""
+        if self._system is not None:
+            theta = self._system.layout.gather(x).copy()
+            gradient = self._linearize(self._system, theta).gradient
+            evaluator = self._system.evaluator
+            evaluator.learn(theta, evaluator.objective(theta), gradient)
+
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, _: PETSc.Vec, step: PETSc.Vec) -> None:
         """The accepted step of one iteration; λ and the linearization of the next. Collective."""
         if self._system is None:

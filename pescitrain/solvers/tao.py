@@ -172,6 +172,8 @@ class TaoSolver:
             recorder.replay(tao, self.system.layout, memory, self._answers)
         if self.type == "python" and memory and hasattr(tao.getPythonContext(), "restore"):
             tao.getPythonContext().restore(self.system.layout, memory)
+        if self.type == "python" and hasattr(tao.getPythonContext(), "begin"):
+            tao.getPythonContext().begin(theta)
         self._watch(tao, start, recorder)
         tao.solve()
         outcome = self._outcome(tao, start, total)

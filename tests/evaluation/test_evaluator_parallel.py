@@ -171,3 +171,11 @@ def test_ranks_share_the_points_of_the_world():
     counts = MPI.COMM_WORLD.allgather(sum(chunk.samples for s in evaluator.samples for chunk in s.chunks))
     assert sum(counts) == sum(len(s.points) for s in evaluator.samples)
     assert max(counts) - min(counts) <= len(evaluator.samples)
+
+
+def test_the_objective_is_known_where_the_residual_was_linearized(comm):
+    one, other = CASES["two rows"].build(comm), CASES["two rows"].build(comm)
+    theta = start(one)
+    one.linearize(theta)
+    np.testing.assert_allclose(one.objective(theta).terms, other.objective(theta).terms, rtol=1e-14)
+    assert one.counters.closures == 0

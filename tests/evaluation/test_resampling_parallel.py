@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from mpi4py import MPI
-from toys import CASES, Case, Toy, start
+from toys import CASES, Case, Toy, samples_of, start
 
 from pescitrain.evaluation.resampling import ResidualResampling
 from pescitrain.problem import Dirichlet, Residual
@@ -17,9 +17,8 @@ PEAK = Case(lambda: Toy([Residual(lambda u, x, y: u + 50 * (-20 * (x**2 + y**2))
 def moved(comm, case=PEAK, power=1.0, uniform=1.0, round=1, seed=0, interior=400, theta=None):
     evaluator = case.build(comm, chunk_size=50, interior=interior)
     theta = start(evaluator) if theta is None else theta
-    resampling = ResidualResampling(evaluator, 1, evaluator.problem.domain(), power, uniform, 50, seed)
-    resampling.move(theta, round)
-    return evaluator, theta, resampling
+    ResidualResampling(samples_of(evaluator, seed), 1, power, uniform).refresh(theta, round)
+    return evaluator, theta
 
 
 def radius(evaluator):
@@ -39,8 +38,8 @@ def test_a_large_uniform_part_leaves_them_uniform(comm):
 
 
 def test_they_are_the_same_for_any_number_of_ranks(comm):
-    shared, theta, _ = moved(comm)
-    serial, _, _ = moved(MPI.COMM_SELF, theta=theta)
+    shared, theta = moved(comm)
+    serial, _ = moved(MPI.COMM_SELF, theta=theta)
     for one, other in zip(shared.samples, serial.samples, strict=True):
         assert np.array_equal(one.points.x, other.points.x)
         assert np.array_equal(one.points.weights, other.points.weights)
@@ -48,7 +47,7 @@ def test_they_are_the_same_for_any_number_of_ranks(comm):
 
 
 def test_number_and_measure_stay_and_boundaries_keep_their_points(comm):
-    before, (after, _, _) = PEAK.build(comm, interior=400), moved(comm)
+    before, (after, _) = PEAK.build(comm, interior=400), moved(comm)
     inside, boundary = after.samples
     assert len(inside.points) == len(before.samples[0].points)
     assert inside.points.measure == pytest.approx(4.0)
@@ -70,7 +69,7 @@ def test_what_was_known_at_the_old_points_is_forgotten(comm):
     evaluator = PEAK.build(comm, chunk_size=50, interior=400)
     theta = start(evaluator)
     old = evaluator.objective(theta).objective
-    ResidualResampling(evaluator, 1, evaluator.problem.domain(), 2.0, 0.0, 50, 0).move(theta, 1)
+    ResidualResampling(samples_of(evaluator), 1, 2.0, 0.0).refresh(theta, 1)
     rows = evaluator.residual(theta)
     new = evaluator.objective(theta).objective
     assert new == pytest.approx(0.5 * comm.allreduce(float(rows @ rows)), rel=1e-12)
@@ -78,7 +77,7 @@ def test_what_was_known_at_the_old_points_is_forgotten(comm):
 
 
 def test_the_pass_over_the_candidates_is_counted(comm):
-    evaluator, _, _ = moved(comm, interior=400)
+    evaluator, _ = moved(comm, interior=400)
     inside, boundary = (len(samples.points) for samples in evaluator.samples)
     assert evaluator.counters.closures == pytest.approx(4 * inside / (inside + boundary))
 
@@ -97,5 +96,5 @@ def test_a_residual_elsewhere_is_that_of_the_term_without_its_scale(comm):
 
 def test_where_the_residual_vanishes_nobody_is_drawn_without_a_uniform_part(comm):
     half = Case(lambda: Toy([Residual(lambda u, x: u * 0 + x.clamp(min=0.0))]))
-    evaluator, _, _ = moved(comm, half, uniform=0.0)
+    evaluator, _ = moved(comm, half, uniform=0.0)
     assert evaluator.samples[0].points.x[:, 0].min() > 0.0

@@ -65,6 +65,21 @@ METHODS = {
     "lm, points that move at a checkpoint": "-tao_type lm -sample_adapt rad -sample_adapt_interval 5",
     "blmvm, moving points": "-tao_type blmvm -pc_type asm -sample_adapt rad -sample_adapt_interval 3",
     "bntr, moving points": "-tao_type bntr -sample_adapt rad -sample_adapt_interval 4",
+    "lm, points that are added": "-tao_type lm -sample_adapt rar -sample_adapt_interval 3 -sample_adapt_add 7",
+    "lm, fresh points": "-tao_type lm -sample_adapt fresh -sample_adapt_interval 1",
+    "lm, points that are added on a mesh": "-problem poisson -tao_type lm -sample_adapt rar -sample_adapt_interval 3",
+    "lm, fresh points on a mesh": "-problem poisson -tao_type lm -sample_adapt fresh -sample_adapt_interval 3",
+    "adam, fresh points": "-problem heat1d -tao_type adam -sample_adapt fresh -sample_adapt_interval 3",
+    "lm, residual weights": "-tao_type lm -loss_sample_weights residual -sample_adapt_interval 3",
+    "lm, residual weights of points that are added": "-tao_type lm -loss_sample_weights residual -sample_adapt rar "
+    "-sample_adapt_interval 4",
+    "lm, causal weights": "-problem heat1d -tao_type lm -loss_sample_weights causal -sample_adapt_interval 3",
+    "blmvm, time windows": "-problem heat1d -tao_type blmvm -pc_type asm -sample_time_windows 3 "
+    "-sample_time_window_interval 4",
+    "lm, moving points in time windows": "-problem heat1d -tao_type lm -sample_time_windows 4 -sample_adapt rad "
+    "-sample_time_window_interval 4 -sample_adapt_interval 3",
+    "lm, continuation": "-problem burgers -tao_type lm -problem_continuation nu=0.2 -problem_continuation_steps 4 "
+    "-problem_continuation_interval 3 -sample_adapt rad -sample_adapt_interval 4",
     "qn": "-snes_type qn",
     "newtonls": "-snes_type newtonls -ksp_max_it 5",
 }

@@ -52,7 +52,7 @@ def test_the_step_is_that_of_the_formula(comm, geodesic):
     assert 1e-3 < np.linalg.norm(acceleration) / np.linalg.norm(velocity) < 0.75
     step = velocity + 0.5 * acceleration if geodesic else velocity
     np.testing.assert_allclose(iterates[1] - iterates[0], step, rtol=1e-8, atol=1e-10 * np.abs(step).max())
-    assert closures == 2 + geodesic  # the start, the trial, the point ahead; the gradient is that of the linearization
+    assert closures == 1 + geodesic  # the trial, the point ahead; φ and ∇φ at the start are those of the linearization
 
 
 def test_the_damping_follows_the_ratio_of_reductions(comm):
@@ -78,13 +78,13 @@ def test_the_damping_follows_the_ratio_of_reductions(comm):
 def test_refused_trials_raise_the_damping_and_leave_the_point(comm):
     """A ratio that no trial reaches: every one is refused, and the method says that it is at its end."""
     iterates, outcome, closures = run(comm, (5,), tao_lm_accept=1e6, tao_lm_max_trials=4, tao_lm_geodesic=False)
-    assert (outcome.reason, closures) == ("CONVERGED_STEPTOL", 5)
+    assert (outcome.reason, closures) == ("CONVERGED_STEPTOL", 4)
     assert np.array_equal(iterates[-1], iterates[0])
 
 
 def test_a_bend_that_is_too_sharp_is_refused_before_the_trial(comm):
     iterates, outcome, closures = run(comm, (5,), tao_lm_geodesic_ratio=1e-12, tao_lm_max_trials=4)
-    assert (outcome.reason, closures) == ("CONVERGED_STEPTOL", 5)
+    assert (outcome.reason, closures) == ("CONVERGED_STEPTOL", 4)
     assert np.array_equal(iterates[-1], iterates[0])
 
 
@@ -142,10 +142,8 @@ def test_an_iteration_makes_one_linearization_and_one_gradient(comm):
 def test_a_jacobian_that_is_not_finite_is_said(comm, monkeypatch):
     whole = Linearization.transpose_times
     monkeypatch.setattr(Linearization, "transpose_times", lambda self, w: np.nan * whole(self, w))
-    with pytest.raises(PETSc.Error) as caught:
+    with pytest.raises(EvaluationError, match="the Jacobian is not finite"):
         run(comm, (1,))
-    assert isinstance(caught.value.__cause__, EvaluationError)
-    assert "the Jacobian is not finite" in str(caught.value.__cause__)
 
 
 def test_a_linear_problem_is_solved_in_one_iteration_without_damping(comm):
