@@ -168,7 +168,7 @@ def test_lmvm_with_a_preconditioner_is_blmvm_and_says_so(comm):
     assert (plain.type, plain.label, plain.notices) == ("lmvm", "lmvm", [])
 
 
-@pytest.mark.parametrize("name", ["nls", "cg", "lmvm", "adam"])
+@pytest.mark.parametrize("name", ["nls", "cg", "lmvm", "adam", "ssbroyden"])
 def test_a_method_that_ignores_bounds_is_refused_where_there_are_some(comm, name):
     PETSc.Options()["tao_type"] = name
     PETSc.Options()["pc_type"] = "none"
