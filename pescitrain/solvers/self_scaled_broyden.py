@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from petsc4py import PETSc
-from scipy.linalg.blas import dgemm
 
 from pescitrain.algebra import ParameterLayout
 from pescitrain.algebra.options import get_string
@@ -87,7 +87,7 @@ class SelfScaledBroyden:
             objective, length = found
             step.waxpy(-1.0, start, x)
             change.waxpy(-1.0, slope, gradient)
-            self._learn(step, change, -length * step.dot(slope))
+            self._learn(step, change, -length * float(step.dot(slope)))
             _report(tao, iteration, objective, gradient, length)
         if not tao.getConvergedReason():
             tao.setConvergedReason(reasons.DIVERGED_MAXITS)
@@ -111,7 +111,7 @@ class SelfScaledBroyden:
         while True:
             self._matrix.mult(slope, direction)
             # H = I knows no length: its search starts at a step of length one at most.
-            first = min(1.0, 1.0 / slope.norm()) if self._fresh else 1.0
+            first = min(1.0, 1.0 / float(slope.norm())) if self._fresh else 1.0
             direction.scale(-first)
             reached, length, reason = tao.getLineSearch().apply(x, gradient, direction)
             # Wolfe's conditions; or the search ended for another reason, at a point that is lower all the same.
@@ -125,27 +125,28 @@ class SelfScaledBroyden:
 
     def _learn(self, step: PETSc.Vec, change: PETSc.Vec, curvature: float) -> None:
         """Update H by s, y, and sᵀH⁻¹s, which the search knows. Collective."""
-        product = step.dot(change)  # yᵀs
+        product = float(step.dot(change))  # yᵀs
         if not product > 0.0:
             return
         if self._fresh and self.scale:
-            ratio = product / change.dot(change)
+            ratio = product / float(change.dot(change))
             self._matrix.scale(ratio)
             curvature /= ratio
         self._fresh = False
         image = change.duplicate()  # H y
         self._matrix.mult(change, image)
-        width = change.dot(image)  # yᵀH y
+        width = float(change.dot(image))  # yᵀH y
         tau, phi = self._factors(curvature / product, width / product, step.getSize())
         s, hy = self._whole(step), self._whole(image)
         image.destroy()
         v = np.sqrt(width) * (s / product - hy / width)
-        # One pass over the local rows, which PETSc keeps column by column: Hᵀ of them is H here.
-        columns = np.stack([s, hy, v])
+        factors = np.stack([s, hy, v])
         weights = np.array([1.0 / product, -1.0 / (tau * width), phi / tau])
         own = slice(*step.getOwnershipRange())
-        local = self._matrix.getDenseArray()
-        local[:] = dgemm(1.0, weights[:, None] * columns[:, own], columns, 1.0 / tau, local, trans_a=True)
+        local = torch.from_numpy(self._matrix.getDenseArray())
+        local.addmm_(
+            torch.from_numpy((weights[:, None] * factors[:, own]).T), torch.from_numpy(factors), beta=1.0 / tau
+        )
 
     def _factors(self, b: float, h: float, size: int) -> tuple[float, float]:
         """τ and φ from b = sᵀH⁻¹s/yᵀs and h = yᵀH y/yᵀs."""

@@ -1,4 +1,4 @@
-"""The self-scaled Broyden family: its steps and H computed once more by the formulas, failures, restart, moved points."""
+"""The self-scaled Broyden family: steps and H computed once more by the formulas, failures, restart, moved points."""
 
 import numpy as np
 import pytest
