@@ -63,6 +63,7 @@ METHODS = {
     "lm": "-tao_type lm",
     "lm, moving points": "-tao_type lm -sample_adapt rad -sample_adapt_interval 3",
     "lm, points that move at a checkpoint": "-tao_type lm -sample_adapt rad -sample_adapt_interval 5",
+    "soap": "-tao_type soap -tao_soap_interval 3",
     "ssbroyden": "-tao_type ssbroyden",
     "ssbroyden, moving points": "-tao_type ssbroyden -sample_adapt rad -sample_adapt_interval 3",
     "blmvm, moving points": "-tao_type blmvm -pc_type asm -sample_adapt rad -sample_adapt_interval 3",
