@@ -22,17 +22,16 @@ class SelfScaledBroyden:
     The step is −α H ∇φ with α from the strong Wolfe search of TAO (``-tao_ls_*``; Moré–Thuente by default). Each pair
     s, y updates H to (H − H y yᵀH / yᵀH y + φ yᵀH y v vᵀ)/τ + s sᵀ/yᵀs, v = s/yᵀs − H y/yᵀH y, with τ and φ of Al-Baali
     (Comput. Optim. Appl. 9, 1998) as in Urbán, Stefanou & Pons (J. Comput. Phys. 523, 2025, 113656, eqs. 10–23). The
-    rows of H are distributed like θ: an update costs O(n²) on all ranks together and three gathers of n numbers.
+    rows of H are distributed like θ: an update costs O(n²) on all ranks together and a few gathers of n numbers.
     Where the points move H is kept, and no pair spans the move. Bounds are ignored.
 
     Options (with the prefix of the Tao)
     ------------------------------------
     -tao_ssbroyden_update broyden   τ and φ of the Broyden family; bfgs: φ = 1 and τ = min(1, yᵀs/sᵀH⁻¹s)
-    -tao_ssbroyden_scale false      H = (yᵀs/yᵀy) I instead of I before the first update
     """
 
     def __init__(self) -> None:
-        self.update, self.scale = "broyden", False
+        self.update = "broyden"
         self._inverse: PETSc.Mat | None = None
         self._scatter: tuple[PETSc.Scatter, PETSc.Vec] | None = None
         self._fresh = True
@@ -44,9 +43,8 @@ class SelfScaledBroyden:
         ------
         OptionError
         """
-        options, prefix = PETSc.Options(tao), tao.getOptionsPrefix() or ""
+        prefix = tao.getOptionsPrefix() or ""
         self.update = get_string(f"{prefix}tao_ssbroyden_update", self.update) or self.update
-        self.scale = options.getBool("tao_ssbroyden_scale", self.scale)
         if self.update not in UPDATES:
             raise OptionError(f"-{prefix}tao_ssbroyden_update {self.update}: choose from {', '.join(UPDATES)}")
 
@@ -111,7 +109,7 @@ class SelfScaledBroyden:
         while True:
             self._matrix.mult(slope, direction)
             # H = I knows no length: its search starts at a step of length one at most.
-            first = min(1.0, 1.0 / float(slope.norm())) if self._fresh else 1.0
+            first = 1.0 / max(1.0, float(slope.norm())) if self._fresh else 1.0
             direction.scale(-first)
             reached, length, reason = tao.getLineSearch().apply(x, gradient, direction)
             # Wolfe's conditions; or the search ended for another reason, at a point that is lower all the same.
@@ -126,16 +124,15 @@ class SelfScaledBroyden:
     def _learn(self, step: PETSc.Vec, change: PETSc.Vec, curvature: float) -> None:
         """Update H by s, y, and sᵀH⁻¹s, which the search knows. Collective."""
         product = float(step.dot(change))  # yᵀs
-        if not product > 0.0:
+        if product <= 0.0 or curvature <= 0.0:  # after a search that ended without Wolfe's conditions, or by rounding
             return
-        if self._fresh and self.scale:
-            ratio = product / float(change.dot(change))
-            self._matrix.scale(ratio)
-            curvature /= ratio
-        self._fresh = False
         image = change.duplicate()  # H y
         self._matrix.mult(change, image)
         width = float(change.dot(image))  # yᵀH y
+        if width <= 0.0:  # by rounding
+            image.destroy()
+            return self._reset()
+        self._fresh = False
         tau, phi = self._factors(curvature / product, width / product, step.getSize())
         s, hy = self._whole(step), self._whole(image)
         image.destroy()
@@ -198,7 +195,7 @@ class SelfScaledBroyden:
 
     def view(self, _: PETSc.TAO, viewer: PETSc.Viewer) -> None:
         """The settings."""
-        viewer.printfASCII(f"  Self-scaled Broyden: update={self.update} scale={self.scale}\n")
+        viewer.printfASCII(f"  Self-scaled Broyden: update={self.update}\n")
 
 
 def _report(tao: PETSc.TAO, iteration: int, objective: float, gradient: PETSc.Vec, length: float) -> None:
