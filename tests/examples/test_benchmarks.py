@@ -67,7 +67,7 @@ def test_peers_are_tabled_and_drawn(tmp_path):
         _, _, error, *reached, closures = row.split()
         assert 0.0 < float(error) < 1.0  # better than u = 0
         assert len(reached) == 5
-        assert float(closures) > 1
+        assert float(closures) >= 1  # of the last iterate with an error
     assert (tmp_path / "peers.png").stat().st_size > 10_000
 
 
