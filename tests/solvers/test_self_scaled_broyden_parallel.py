@@ -138,6 +138,25 @@ def test_without_a_descent_direction_it_starts_again_from_the_identity(comm):
     np.testing.assert_allclose(square(after), square(memory), rtol=0.0, atol=1e-9)
 
 
+@pytest.mark.parametrize(("sign", "same", "fresh"), [(1.0, False, False), (-1.0, True, False), (1.0, True, True)])
+def test_a_pair_that_would_spoil_the_inverse_is_not_learned(comm, sign, same, fresh):
+    """yᵀs < 0: H stays. yᵀH y < 0, which only rounding brings about: H = I."""
+    layout = system_of(LINEAR.build(comm)).layout
+    tao = PETSc.TAO().create(comm)
+    tao.setSolution(layout.create_vec())
+    method = SelfScaledBroyden()
+    method.setUp(tao)
+    inverse = (-3.0 if fresh else 3.0) * np.eye(layout.size)
+    method.restore(layout, {"inverse": [inverse.reshape(-1)]})
+    step, change = layout.vec_from(np.arange(1.0, 8.0)), layout.vec_from(sign * np.arange(2.0, 9.0))
+    method._learn(step, change, 1.0)
+    assert (method.save(layout) == {}) == fresh
+    if not fresh:
+        assert np.array_equal(square(method.save(layout)), inverse) == same
+    method.destroy(tao)
+    tao.destroy()
+
+
 def test_it_ends_where_no_step_descends_and_leaves_the_point(comm):
     theta = 3.0 * start(CASE.build())  # where a step of length one along −∇φ goes up
     iterates, outcome, memory, counters = run(comm, (50,), theta=theta, tao_ls_max_funcs=1)
