@@ -9,19 +9,23 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder: ``summary.json``, and columns of ``history.csv``, an entry for each iterate."""
+    """A run folder: ``summary.json``, and columns of ``history.csv``, an entry for each iterate.
+
+    ``errors``: NaN where the error was not measured.
+    """
 
     summary: dict[str, Any]
     closures: list[float]
     seconds: list[float]
     objectives: list[float]
+    errors: list[float] = field(default_factory=list)
 
     def objective_at(self, closures: float = float("inf"), seconds: float = float("inf")) -> float:
         """The objective of the last iterate within a budget; that of the start where the budget ends before it."""
@@ -35,7 +39,8 @@ def read(folder: Path) -> Run:
     summary = json.loads((folder / "summary.json").read_text())
     with (folder / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    columns = ([float(row[name]) for row in rows] for name in ("closures", "wall_s", "objective"))
+    names = ("closures", "wall_s", "objective", "rel_l2")
+    columns = ([float(row[name] or "nan") for row in rows] for name in names)
     return Run(summary, *columns)
 
 
@@ -48,7 +53,7 @@ def train(*words: object) -> Run:
     """
     with tempfile.TemporaryDirectory() as folder:
         silent = ("-out_pictures", "false", "-out_error_interval", 1_000_000, "-out_dir", folder)
-        command = [sys.executable, "-m", "pescitrain", *map(str, (*words, *silent))]
+        command = [sys.executable, "-m", "pescitrain", *map(str, (*silent, *words))]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         # A run that diverged (exit code 1) is a result as any other, as long as it wrote one.
         if ended.returncode not in (0, 1) or not (Path(folder) / "summary.json").is_file():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from runs import arguments, train
 
-from pescitrain.solvers.names import TAO_WITHOUT_PRECONDITIONER, known_types
+from pescitrain.solvers.names import OWN_TAO_TYPES, TAO_WITHOUT_PRECONDITIONER, known_types
 
 SIZE = [
     "-problem",
@@ -27,7 +27,7 @@ SIZE = [
     "-snes_max_it",
     "100",
 ]
-NO_PRECONDITIONER = (*TAO_WITHOUT_PRECONDITIONER, "adam", "lmvm")
+NO_PRECONDITIONER = (*TAO_WITHOUT_PRECONDITIONER, *OWN_TAO_TYPES, "lmvm")
 """lmvm: with a preconditioner it is blmvm."""
 
 

@@ -112,6 +112,8 @@ COMMON_PETSC = [
     "tao_lm_geodesic",
     "tao_lm_space",
     "tao_lm_sketch",
+    "tao_soap_lr",
+    "tao_ssbroyden_update",
 ]
 """Names that a typo is compared with."""
 

@@ -12,6 +12,8 @@ from pescitrain.errors import OptionError
 OWN_TAO_TYPES = {
     "adam": "pescitrain.solvers.adam.Adam",
     "lm": "pescitrain.solvers.levenberg_marquardt.LevenbergMarquardt",
+    "soap": "pescitrain.solvers.soap.Soap",
+    "ssbroyden": "pescitrain.solvers.self_scaled_broyden.SelfScaledBroyden",
 }
 """Short name -> Python type, for ``-tao_type``."""
 

@@ -1,6 +1,7 @@
 """The benchmarks print their tables; no test looks at a time."""
 
 import importlib
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -78,3 +79,41 @@ def test_an_iteration_of_lm_is_compared_with_its_kernels():
     assert (size, points, iterations) == ("2x6", "60", "4")
     assert int(trials) >= 4
     assert float(quotient) == pytest.approx(float(whole) / float(kernels), rel=0.2)  # of times rounded to 0.1 ms
+
+
+def test_peers_are_tabled_and_drawn(tmp_path):
+    methods = "ssbroyden,torch_lbfgs,scipy_lbfgsb"
+    arguments = ("--problems", "burgers", "--methods", methods, "--seeds", "0", "--times", "0.5,1")
+    header, *rows = lines_of("peers", *arguments, "--plot", str(tmp_path / "peers.png"))
+    assert re.split(r"\s{2,}", header)[:3] == ["burgers", "at 0.5 s", "at 1 s"]
+    assert [row.split()[0] for row in rows] == methods.split(",")
+    for row in rows:
+        _, _, error, *reached, closures = row.split()
+        assert 0.0 < float(error) < 1.0  # better than u = 0
+        assert len(reached) == 5
+        assert float(closures) >= 1  # of the last iterate with an error
+    assert (tmp_path / "peers.png").stat().st_size > 10_000
+
+
+def test_a_peer_that_is_not_installed_is_left_out(tmp_path):
+    names = {"scimba_ssbroyden": "scimba_torch", "deepxde": "deepxde"}
+    missing = [name for name, package in names.items() if importlib.util.find_spec(package) is None]
+    if not missing:
+        pytest.skip("all peers are installed")
+    arguments = ("--methods", ",".join(missing), "--problems", "poisson2d", "--seeds", "0", "--times", "1")
+    lines = lines_of("peers", *arguments, "--plot", str(tmp_path / "peers.png"))
+    for name, line in zip(missing, lines, strict=False):
+        assert line.startswith(f"{name} is left out: its package is not installed")
+
+
+def test_a_peer_or_problem_that_does_not_exist_is_refused():
+    ended = program([sys.executable, str(BENCHMARKS / "peers.py"), "--methods", "lm,sgd", "--problems", "heat"])
+    assert ended.code == 1
+    assert ended.err.startswith("sgd, heat: choose problems from burgers, ")
+
+
+def test_errors_and_seconds_of_a_curve(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    curve = importlib.import_module("peers").Curve([0.0, 1.0, 3.0], [1.0, 5.0, 9.0], [1.0, 0.1, 0.2])
+    assert (curve.error_at(0.5), curve.error_at(2.0), curve.error_at(9.0)) == (1.0, 0.1, 0.2)
+    assert (curve.seconds_to(0.5), curve.seconds_to(0.01)) == (1.0, float("inf"))

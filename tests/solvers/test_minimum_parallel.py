@@ -17,6 +17,7 @@ SOLVERS = {"tao": TaoSolver, "snes": SnesSolver}
 SPECIAL = {
     "adam": ({"tao_adam_lr": 0.2, "tao_adam_decay": 0.99, "tao_max_it": 600}, 1e-4),
     "nrichardson": ({}, 2e-5),
+    "soap": ({"tao_soap_lr": 0.2, "tao_soap_decay": 0.99, "tao_max_it": 600}, 1e-4),
     "owlqn": ({"tao_owlqn_lambda": 0.0, "tao_max_it": 100}, 1e-2),
 }
 PRECISE = {
@@ -168,7 +169,7 @@ def test_lmvm_with_a_preconditioner_is_blmvm_and_says_so(comm):
     assert (plain.type, plain.label, plain.notices) == ("lmvm", "lmvm", [])
 
 
-@pytest.mark.parametrize("name", ["nls", "cg", "lmvm", "adam"])
+@pytest.mark.parametrize("name", ["nls", "cg", "lmvm", "adam", "soap", "ssbroyden"])
 def test_a_method_that_ignores_bounds_is_refused_where_there_are_some(comm, name):
     PETSc.Options()["tao_type"] = name
     PETSc.Options()["pc_type"] = "none"
