@@ -46,6 +46,23 @@ class Surrogate(nn.Module):
         values = torch.cat([network(x) for network in self.networks.values()], dim=-1)
         return values if self.lifting is None else self.lifting(x, values)
 
+    def corrected_by(self, scale: float) -> Lifting:
+        """The ansatz u = (the fields of this surrogate) + scale · factor · N of a network N that corrects it.
+
+        ``factor`` is that of the lifting here, so that hard conditions stay met.
+        """
+
+        def base(__x__: Tensor) -> tuple[Tensor, ...]:
+            return self.fields(__x__).unbind(-1)
+
+        def factor(__x__: Tensor) -> tuple[Tensor | float, ...]:
+            if self.lifting is None:
+                return (scale,) * len(self.field_names)
+            return (scale * self.lifting.factor(__x__)).unbind(-1)
+
+        conditions = () if self.lifting is None else self.lifting.conditions
+        return Lifting(base, factor, conditions, None if self.lifting is None else self.lifting.outputs)
+
     def forward(self, x: Tensor) -> Tensor:
         values = self.fields(x)
         if self._solution is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,13 +59,32 @@ def build(problem: Problem, settings: Settings, comm: PETSc.Comm) -> Setup:
     OptionError, MeshError, ProblemError        on all ranks, one sentence
     """
     mpi_comm: MPI.Intracomm = comm.tompi4py()
-    weights = term_weights(settings)
     domain = create_domain(problem, settings, mpi_comm)
     with together(mpi_comm, settings.problem):
         lifting = create_lifting(problem, settings, domain)
-        networks = create_networks(problem, settings, domain, lifting)
+    unknowns = {name: unknown.initial for name, unknown in problem.unknowns.items()}
+    return build_in(domain, problem, settings, comm, lifting, unknowns)
+
+
+def build_in(
+    domain: Box | Mesh,
+    problem: Problem,
+    settings: Settings,
+    comm: PETSc.Comm,
+    lifting: Lifting | None,
+    unknowns: Mapping[str, float],
+    network: int = 0,
+) -> Setup:
+    """As :func:`build`, in a domain, with an ansatz and values of the unknowns that are given. Collective.
+
+    ``network``: 0, 1, … for networks of one run that start differently.
+    """
+    mpi_comm: MPI.Intracomm = comm.tompi4py()
+    weights = term_weights(settings)
+    with together(mpi_comm, settings.problem):
+        networks = create_networks(problem, settings, domain, lifting, network)
         surrogate = Surrogate(problem, networks, lifting)
-        parameters = FlatParameters(surrogate.networks, [(name, u.initial) for name, u in problem.unknowns.items()])
+        parameters = FlatParameters(surrogate.networks, list(unknowns.items()))
         plan = sampling_plan(settings, isinstance(domain, Mesh))
         chunk_size = settings.sample_chunk
         samples = sample_terms(problem, surrogate, domain, plan, comm.rank, comm.size, chunk_size, weights)
@@ -143,10 +162,10 @@ def _boundary_value(term: Dirichlet, problem: Problem):
 
 
 def create_networks(
-    problem: Problem, settings: Settings, domain: Box | Mesh, lifting: Lifting | None
+    problem: Problem, settings: Settings, domain: Box | Mesh, lifting: Lifting | None, network: int = 0
 ) -> dict[str, nn.Module]:
     """One network for each entry of the problem's mapping, the same on all ranks for a seed."""
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed + network)
     networks: dict[str, nn.Module] = {}
     for name, fields in problem.networks_of_fields().items():
         own = problem.build_network(name)

@@ -29,6 +29,7 @@ class State:
     """Where a run stands: between two iterations of a stage.
 
     ``rounds``: of everything that refreshes, and ``refreshed`` the iteration of the last one; ``samples`` that moved.
+    ``finished``: parameters of the networks that later stages correct, and ``scales`` (1,) of the corrections.
     """
 
     theta: Array
@@ -42,6 +43,8 @@ class State:
     rounds: dict[str, int] = field(default_factory=dict)
     refreshed: dict[str, int] = field(default_factory=dict)
     samples: Memory = field(default_factory=dict)
+    finished: list[Array] = field(default_factory=list)
+    scales: list[Array] = field(default_factory=list)
 
 
 def fingerprint(layout: ParameterLayout, samples: list[TermSamples]) -> str:
@@ -67,7 +70,7 @@ def save(folder: Path, state: State, layout: ParameterLayout, mark: str) -> None
         new.mkdir(parents=True)
     comm.barrier()
     moved = {f"{MOVED} {name}": arrays for name, arrays in state.samples.items()}
-    vectors = {"theta": [state.theta], **moved, **state.memory}
+    vectors = {"theta": [state.theta], "finished": state.finished, "scales": state.scales, **moved, **state.memory}
     viewer = PETSc.Viewer().createBinary(str(new / "vectors.petsc"), "w", comm=layout.comm)
     for arrays in vectors.values():
         for array in arrays:
@@ -138,7 +141,7 @@ def load(folder: Path, layout: ParameterLayout, mark: str) -> State:
         raise RestartError(f"-ckpt_restart: {problem}")
     try:
         vectors = _read_vectors(folder / "vectors.petsc", header["vectors"], layout)
-        theta = vectors.pop("theta")[0]
+        theta, finished, scales = vectors.pop("theta")[0], vectors.pop("finished"), vectors.pop("scales")
         samples = {name.removeprefix(f"{MOVED} "): vectors.pop(name) for name in [*vectors] if name.startswith(MOVED)}
         return State(
             theta,
@@ -152,6 +155,8 @@ def load(folder: Path, layout: ParameterLayout, mark: str) -> State:
             header["rounds"],
             header["refreshed"],
             samples,
+            finished,
+            scales,
         )
     except (KeyError, AttributeError, PETSc.Error) as error:  # on all ranks: they read the same
         reason = str(error).strip().splitlines()[-1]

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from petsc4py import PETSc
 
 from pescitrain.errors import OptionError
-from pescitrain.run.options import StageOptions, table
+from pescitrain.run.options import NetworkOptions, StageOptions, table
 
 OUR_FAMILIES = ("problem", "mesh", "net", "sample", "loss", "bc", "part", "hier", "gn", "data", "ref", "out", "ckpt")
 """First words of our names; whole names outside the families are in the table too."""
@@ -145,13 +145,15 @@ def check_names(stages: Sequence[str], problem_parameters: Sequence[str]) -> Non
     OptionError     with the nearest name
     """
     known = {*table(), *(f"problem_{name}" for name in problem_parameters)}
-    staged = {field for field in StageOptions.__dataclass_fields__}
+    staged, networks = StageOptions.__dataclass_fields__, NetworkOptions.__dataclass_fields__
     for key in PETSc.Options().getAll():
         stage = next((s for s in stages if key.startswith(f"{s}_")), None)
         name = key if stage is None else key[len(stage) + 1 :]
         if name in known:
-            if stage is not None and name not in staged:
-                raise OptionError(f"-{key}: {name} holds for all stages, write -{name}")
+            of_its_own = name in networks and PETSc.Options().hasName(f"{stage}_net_correction")
+            if stage is not None and name not in staged and not of_its_own:
+                hint = f", or give the stage a new network by -{stage}_net_correction" if name in networks else ""
+                raise OptionError(f"-{key}: {name} holds for all stages, write -{name}{hint}")
             continue
         first = name.split("_")[0]
         if first in SOLVER_FAMILIES:

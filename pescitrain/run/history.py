@@ -64,7 +64,8 @@ class History:
         print_interval: int,
         saved: str = "",
     ) -> None:
-        self.evaluator, self.metric, self.clock = setup.evaluator, setup.metric, clock
+        self.clock = clock
+        self.follow(setup)
         self.error_interval, self.print_interval = error_interval, print_interval
         self.columns = ["stage", "iteration", "wall_s", "closures", "objective", "gradient_norm", "rel_l2"]
         self.columns += self.evaluator.term_names
@@ -79,6 +80,10 @@ class History:
             self._writer.writerow(self.columns)
             self._writer.writerows(self.rows)
             self._file.flush()
+
+    def follow(self, setup: Setup) -> None:
+        """Record the iterates of a setup from now on; its terms are those of the one before."""
+        self.evaluator, self.metric = setup.evaluator, setup.metric
 
     def text(self) -> str:
         """The whole file so far, for a checkpoint."""

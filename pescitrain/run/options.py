@@ -154,6 +154,9 @@ class StageOptions:
     solver: str = option(
         "auto", "tao, or snes; auto: snes if only -snes_type is given", choices=("auto", "tao", "snes")
     )
+    net_correction: bool = option(
+        False, "train a new network that is added to what the stages before have reached; not in the first stage"
+    )
     max_time: float = option(0.0, "of solving; 0: no limit", minimum=0, unit="s")
     gn_mat: str = option(
         "auto",

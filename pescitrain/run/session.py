@@ -58,7 +58,11 @@ def run(arguments: Sequence[str], start: float) -> int:
     settings = read(Settings, defaults=kind.defaults)
     prefixes = [f"{stage}_" for stage in stages] or [""]
     for prefix in prefixes:
-        read(StageOptions, prefix)
+        if read(StageOptions, prefix).net_correction and prefix == prefixes[0]:
+            raise OptionError(
+                f"-{prefix}net_correction: the first stage has no network to correct; give it to a later one, as in "
+                "-stages main,polish -polish_net_correction"
+            )
         _check_types(prefix)
     copies = fill_stages(stages)
     torch.set_num_threads(settings.torch_threads)
@@ -128,16 +132,11 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
     )
     if comm.rank == 0:
         report.write_options(folder, user, settings)
-    training = Training(
-        setup,
-        settings.stages,
-        state,
-        history,
-        clock,
-        settings.ckpt_interval,
-        folder / "checkpoint",
-        refreshes,
-    )
+    try:
+        training = Training(setup, settings, state, history, clock, folder / "checkpoint", refreshes)
+    except PescitrainError:
+        history.close()
+        raise
     for sentence in refreshes.notices():
         say(f"note: {sentence}")
     failure: PescitrainError | None = None
@@ -147,10 +146,10 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
     except PescitrainError as error:
         failure = error
     theta = training.state.theta if failure is None else training.last_good
-    summary = _write(setup, settings, folder, history, results, theta, failure, clock.elapsed, setup_s)
+    summary = _write(training.setup, settings, folder, history, results, theta, failure, clock.elapsed, setup_s)
     if failure is not None:
         raise failure
-    for sentence in refreshes.regrets(training.state):
+    for sentence in training.refreshes.regrets(training.state):
         say(f"warning: {sentence}")
     for sentence in unused(list(user), copies):
         say(f"note: {sentence}")

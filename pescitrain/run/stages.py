@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 from petsc4py import PETSc
 
-from pescitrain.algebra.options import get_string
-from pescitrain.errors import OptionError, PescitrainError
+from pescitrain.algebra.options import get_string, set_default
+from pescitrain.errors import OptionError, PescitrainError, RestartError
 from pescitrain.run import checkpoint
 from pescitrain.run.build import Setup
 from pescitrain.run.checkpoint import State
+from pescitrain.run.correction import correct, residual_scale, start_at_zero
 from pescitrain.run.history import Clock, History, say
-from pescitrain.run.options import StageOptions, read
-from pescitrain.run.refreshes import Refreshes
+from pescitrain.run.options import Settings, StageOptions, read
+from pescitrain.run.refreshes import Refreshes, create_refreshes
 from pescitrain.solvers.outcome import GaussNewtonSettings, Iterate, Outcome
 from pescitrain.solvers.snes import SnesSolver
 from pescitrain.solvers.tao import TaoSolver
@@ -58,29 +59,39 @@ def create_solver(setup: Setup, prefix: str, options: StageOptions, monitor: Cal
     return solver_class(setup.system, prefix, gauss_newton, monitor)
 
 
+def _corrects(stage: str) -> bool:
+    """Whether a stage trains a new network on top of those before it."""
+    return read(StageOptions, f"{stage}_").net_correction
+
+
 class Training:
     """All stages of a run.
 
     The state between two segments is what a checkpoint holds and nothing else, so that a run that is continued from a
-    checkpoint computes what the uninterrupted run computes.
+    checkpoint computes what the uninterrupted run computes. Construction is collective.
+
+    Raises
+    ------
+    RestartError        the checkpoint has other corrections than this run
     """
 
     def __init__(
         self,
         setup: Setup,
-        stages: tuple[str, ...],
+        settings: Settings,
         state: State,
         history: History,
         clock: Clock,
-        interval: int,
         folder: Path | None,
         refreshes: Refreshes,
     ) -> None:
-        self.setup, self.stages, self.state = setup, stages or ("",), state
-        self.history, self.clock, self.interval, self.folder = history, clock, interval, folder
+        self.setup, self.settings, self.state = setup, settings, state
+        self.stages, self.interval = settings.stages or ("",), settings.ckpt_interval
+        self.history, self.clock, self.folder = history, clock, folder
         self.mark = checkpoint.fingerprint(setup.system.layout, setup.evaluator.samples)
         self.last_good: np.ndarray = state.theta
         self.refreshes = refreshes
+        self._resume_corrections()
 
     def run(self) -> list[StageResult]:
         """Solve what is left of the stages. Collective.
@@ -95,8 +106,58 @@ class Training:
             self.state.stage, self.state.iteration, self.state.memory = self.state.stage + 1, 0, {}
             self.state.refreshed.clear()
             self.state.stage_start_s = self.clock.elapsed
+            self._begin_correction(self.stages[self.state.stage])
             results.append(self._stage(self.stages[self.state.stage]))
         return results
+
+    def _resume_corrections(self) -> None:
+        """From the checkpoint: the networks of the stages before, each with the next one on top. Collective."""
+        state = self.state
+        corrections = [name for name in self.stages[1 : state.stage + 1] if _corrects(name)]
+        if len(corrections) != len(state.finished):
+            raise RestartError("-ckpt_restart: the checkpoint has other stages with -net_correction than this run")
+        for network, name in enumerate(corrections):
+            self._put(state.finished[network])
+            corrected = self._corrected(name, network + 1, float(state.scales[network][0]))
+            self._follow(corrected, create_refreshes(corrected, self.settings))
+        if len(state.theta) != self.setup.system.layout.size:
+            raise RestartError("-ckpt_restart: the network of the checkpoint differs from that of its stage here")
+
+    def _begin_correction(self, name: str) -> None:
+        """A new network, if the stage asks for one. Collective."""
+        if not _corrects(name):
+            return
+        self._put(self.state.theta)
+        network = len(self.state.finished) + 1
+        with PETSc.Log.Stage("Set-up"):
+            scale = residual_scale(self.setup, self._onto_points, lambda one: self._corrected(name, network, one))
+            corrected = self._corrected(name, network, scale)
+            start_at_zero(corrected)
+            refreshes = self._onto_points(corrected)
+        self._follow(corrected, refreshes)
+        self.state.finished.append(self.state.theta)
+        self.state.scales.append(np.array([scale]))
+        self.state.theta = self.last_good = corrected.evaluator.parameters.values.numpy().copy()
+        say(f"stage {name}: a correction of {len(self.state.theta)} parameters, scaled by {scale:.2e}")
+
+    def _corrected(self, name: str, network: int, scale: float) -> Setup:
+        set_default(f"{name}_tao_gatol", 1e-8 * scale**2)  # PETSc's, for gradients that are as much smaller
+        return correct(self.setup, self.settings, f"{name}_", network, scale)
+
+    def _onto_points(self, setup: Setup) -> Refreshes:
+        """What refreshes, for a setup of its own, which gets the present points. Collective."""
+        refreshes = create_refreshes(setup, self.settings)
+        refreshes.begin(self.state)
+        return refreshes
+
+    def _follow(self, setup: Setup, refreshes: Refreshes) -> None:
+        """Go on with another setup. Collective."""
+        self.setup.destroy()
+        self.setup, self.refreshes = setup, refreshes
+        self.history.follow(setup)
+
+    def _put(self, theta: np.ndarray) -> None:
+        self.setup.evaluator.parameters.values.numpy()[:] = theta
 
     def _stage(self, name: str) -> StageResult:
         prefix = f"{name}_" if name else ""

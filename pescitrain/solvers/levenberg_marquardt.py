@@ -40,19 +40,20 @@ class LevenbergMarquardt:
 
     Options (with the prefix of the Tao)
     ------------------------------------
-    -tao_lm_damping 1e-2            λ of the first iteration
+    -tao_lm_damping 0.3             λ of the first iteration, relative to the mean of the diagonal of A
     -tao_lm_geodesic true           the acceleration
     -tao_lm_geodesic_step 0.1       h
     -tao_lm_geodesic_ratio 0.75     trials with ‖a‖ above this part of ‖s‖ are refused
     -tao_lm_accept 1e-4             least ρ that is accepted
     -tao_lm_max_trials 40           in one iteration
-    -tao_lm_space auto              parameters, samples, or the smaller of the two
+    -tao_lm_space auto              parameters, samples, or the smaller of the two; parameters where there are bounds
     -tao_lm_sketch auto             pairs: each iteration solves in a random subspace of half the dimension; none; auto:
                                     pairs from 1000 parameters on
     """
 
     def __init__(self) -> None:
-        self.damping, self.growth = 1e-2, 2.0
+        self.first_damping, self.growth = 0.3, 2.0
+        self.damping: float | None = None
         self.geodesic, self.geodesic_step, self.geodesic_ratio = True, 0.1, 0.75
         self.accept, self.max_trials, self.space = 1e-4, 40, "auto"
         self.sketch, self.iterations = "auto", 0
@@ -72,7 +73,7 @@ class LevenbergMarquardt:
         OptionError
         """
         options, prefix = PETSc.Options(tao), tao.getOptionsPrefix() or ""
-        self.damping = options.getReal("tao_lm_damping", self.damping)
+        self.first_damping = options.getReal("tao_lm_damping", self.first_damping)
         self.geodesic = options.getBool("tao_lm_geodesic", self.geodesic)
         self.geodesic_step = options.getReal("tao_lm_geodesic_step", self.geodesic_step)
         self.geodesic_ratio = options.getReal("tao_lm_geodesic_ratio", self.geodesic_ratio)
@@ -83,9 +84,14 @@ class LevenbergMarquardt:
         for name, choices in (("space", SPACES), ("sketch", SKETCHES)):
             if getattr(self, name) not in choices:
                 raise OptionError(f"-{prefix}tao_lm_{name} {getattr(self, name)}: choose from {', '.join(choices)}")
-        for name in ("damping", "geodesic_step", "geodesic_ratio", "max_trials"):
-            if not getattr(self, name) > 0:
-                raise OptionError(f"-{prefix}tao_lm_{name} {getattr(self, name):g}: it must be above 0")
+        for name, number in (
+            ("damping", self.first_damping),
+            ("geodesic_step", self.geodesic_step),
+            ("geodesic_ratio", self.geodesic_ratio),
+            ("max_trials", self.max_trials),
+        ):
+            if not number > 0:
+                raise OptionError(f"-{prefix}tao_lm_{name} {number:g}: it must be above 0")
 
     def connect(self, system: System) -> None:
         """The least-squares system behind φ, which TAO does not know."""
@@ -113,23 +119,24 @@ class LevenbergMarquardt:
         value = system.evaluator.objective(theta)
         tiny = 1e-16 * np.sqrt(len(theta)) * factors.largest
         change = np.zeros_like(theta)
+        damping = self.first_damping * factors.mean if self.damping is None else self.damping
         for _trial in range(self.max_trials):
-            self.damping = max(self.damping, tiny)
-            trial = self._trial(system, theta, linearization, gradient, factors)
+            damping = max(damping, tiny)
+            trial = self._trial(system, theta, linearization, gradient, factors, damping)
             if trial is not None:
                 moved, predicted = trial
                 system.evaluator.residual(theta + moved)
                 ratio = (value.objective - system.evaluator.objective(theta + moved).objective) / predicted
                 if ratio > self.accept:
                     change = moved
-                    self.damping *= max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
+                    damping *= max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
                     self.growth = 2.0
                     break
                 if np.linalg.norm(moved) <= np.finfo(float).eps * np.linalg.norm(theta):
                     break
-            self.damping *= self.growth
+            damping *= self.growth
             self.growth *= 2.0
-        self._stuck = not change.any()
+        self.damping, self._stuck = damping, not change.any()
         if not self._stuck:
             theta = theta + change
             value, gradient = system.evaluator.objective(theta), self._linearize(system, theta).gradient
@@ -156,7 +163,7 @@ class LevenbergMarquardt:
 
     def _in_samples(self, system: System) -> bool:
         if self.space == "auto":
-            return system.evaluator.residual_count < system.layout.size
+            return system.bounds is None and system.evaluator.residual_count < system.layout.size
         return self.space == "samples"
 
     def _subspace(self, system: System, free: Indices | None) -> PairHash | None:
@@ -168,11 +175,17 @@ class LevenbergMarquardt:
         return PairHash.draw(size, self.iterations)
 
     def _trial(
-        self, system: System, theta: Array, linearization: Linearization, gradient: Array, factors: _Factors
+        self,
+        system: System,
+        theta: Array,
+        linearization: Linearization,
+        gradient: Array,
+        factors: _Factors,
+        damping: float,
     ) -> tuple[Array, float] | None:
         """A step and the reduction that the linear model predicts for it; None where this λ gives none."""
         try:
-            solve = factors.factor(self.damping)
+            solve = factors.factor(damping)
         except LinAlgError:
             return None
         velocity = solve(-gradient)
@@ -198,6 +211,8 @@ class LevenbergMarquardt:
 
     def save(self, layout: ParameterLayout) -> Memory:
         """λ, its growth, and the number of iterations, which draws the subspaces."""
+        if self.damping is None:
+            return {}
         return {"damping": [np.array([self.damping, self.growth, float(self.iterations)])]}
 
     def restore(self, layout: ParameterLayout, memory: Memory) -> None:
@@ -208,7 +223,7 @@ class LevenbergMarquardt:
     def view(self, _: PETSc.TAO, viewer: PETSc.Viewer) -> None:
         """The settings."""
         viewer.printfASCII(
-            f"  Levenberg-Marquardt: damping={self.damping:g} geodesic={self.geodesic} space={self.space} "
+            f"  Levenberg-Marquardt: damping={self.first_damping:g} geodesic={self.geodesic} space={self.space} "
             f"sketch={self.sketch}\n"
         )
 
@@ -240,7 +255,11 @@ class _Factors:
         else:
             matrix = linearization.gauss_newton_matrix()
         self._matrix = matrix if free is None else matrix[np.ix_(free, free)]
-        self.largest = float(self._matrix.diagonal().max(initial=np.finfo(float).tiny))
+        diagonal, tiny = self._matrix.diagonal(), float(np.finfo(float).tiny)
+        self.largest = max(float(diagonal.max(initial=0.0)), tiny)
+        # J Jᵀ has the trace of JᵀJ.
+        count = linearization.parameters.size if in_samples else max(1, len(diagonal))
+        self.mean = max(float(diagonal.sum()) / count, tiny)
 
     def factor(self, damping: float) -> Solve:
         """Cholesky for this λ; raises LinAlgError where it breaks down."""

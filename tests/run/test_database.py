@@ -65,7 +65,11 @@ def test_a_misspelt_name_of_ours_is_refused_with_the_nearest_one(text, sentence)
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("-warm_net_width 4", "-warm_net_width: net_width holds for all stages, write -net_width"),
+        (
+            "-warm_net_width 4",
+            "-warm_net_width: net_width holds for all stages, write -net_width, or give the stage a new network by "
+            "-warm_net_correction",
+        ),
         ("-warm_gn_lg 4", "unknown option -warm_gn_lg; did you mean -gn_lag?"),
         ("-wram_tao_type adam", "unknown option -wram_tao_type; did you mean -warm_tao_type?"),
         ("-mian_max_time 3", "unknown option -mian_max_time; did you mean -main_max_time?"),

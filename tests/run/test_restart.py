@@ -110,6 +110,27 @@ def test_a_run_in_stages_goes_on_in_its_stage(tmp_path, kept, at):
     assert_same(tmp_path / "again", tmp_path / "whole")
 
 
+@pytest.mark.parametrize("at", [(0, 7), (1, 5), (1, 6), (2, 5)])
+def test_corrections_go_on_with_the_networks_before_them(tmp_path, kept, at):
+    stages = "-stages main,polish,last -polish_net_correction -last_net_correction -last_net_width 5 -tao_type lm"
+    budget = "-main_tao_max_it 7 -polish_tao_max_it 6 -last_tao_max_it 8 -sample_adapt rad -sample_adapt_interval 4"
+    words = (*POISSON2D, *stages.split(), *budget.split(), "-ckpt_interval", 5)
+    assert command(*words, "-out_dir", tmp_path / "whole").code == 0
+    assert command(*words, "-out_dir", tmp_path / "again", "-ckpt_restart", kept(*at)).code == 0
+    assert_same(tmp_path / "again", tmp_path / "whole")
+
+
+def test_a_correction_of_another_size_or_in_another_stage_is_refused(tmp_path):
+    stages = "-stages main,polish -polish_net_correction -tao_type lm -tao_max_it 3"
+    words = (*POISSON2D, *stages.split(), "-out_dir", tmp_path)
+    assert command(*words).code == 0
+    restart = ("-ckpt_restart", tmp_path / "checkpoint")
+    other = command(*words, *restart, "-polish_net_width", 5)
+    assert other.complaint == "-ckpt_restart: the network of the checkpoint differs from that of its stage here"
+    none = command(*POISSON2D, *"-stages main,polish -tao_type lm".split(), *restart, "-out_dir", tmp_path)
+    assert none.complaint == "-ckpt_restart: the checkpoint has other stages with -net_correction than this run"
+
+
 def test_a_longer_budget_goes_on_from_the_end(tmp_path):
     words = (*POISSON2D, "-ckpt_interval", 5)
     command(*words, "-tao_max_it", 15, "-out_dir", tmp_path / "whole")

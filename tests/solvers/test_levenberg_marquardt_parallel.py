@@ -40,12 +40,13 @@ def run(comm, lengths=(6,), case=CASE, bounds=None, theta=None, **options):
 
 @pytest.mark.parametrize("geodesic", [True, False])
 def test_the_step_is_that_of_the_formula(comm, geodesic):
-    damping, h = 3.0, 0.2
-    options = {"tao_lm_damping": damping, "tao_lm_geodesic": geodesic, "tao_lm_geodesic_step": h}
+    relative, h = 3.0, 0.2
+    options = {"tao_lm_damping": relative, "tao_lm_geodesic": geodesic, "tao_lm_geodesic_step": h}
     iterates, _, closures = run(comm, (1,), **options)
     theta, evaluator = start(CASE.build()), CASE.build()
     jacobian, residual = jacobian_by_torch(evaluator, theta), evaluator.residual(theta)
-    inverse = np.linalg.inv(jacobian.T @ jacobian + damping * np.eye(len(theta)))
+    matrix = jacobian.T @ jacobian
+    inverse = np.linalg.inv(matrix + relative * matrix.diagonal().mean() * np.eye(len(theta)))
     velocity = -inverse @ jacobian.T @ residual
     bend = 2 / h * ((evaluator.residual(theta + h * velocity) - residual) / h - jacobian @ velocity)
     acceleration = -inverse @ jacobian.T @ bend
@@ -59,7 +60,8 @@ def test_the_damping_follows_the_ratio_of_reductions(comm):
     """Two steps without acceleration: the second has the λ of Nielsen's rule."""
     iterates, _, _ = run(comm, (2,), tao_lm_damping=3.0, tao_lm_geodesic=False)
     evaluator = CASE.build()
-    damping, growth, theta = 3.0, 2.0, iterates[0]
+    theta, growth = iterates[0], 2.0
+    damping = 3.0 * np.square(jacobian_by_torch(evaluator, theta)).sum(0).mean()
     for following in iterates[1:]:
         jacobian, residual = jacobian_by_torch(evaluator, theta), evaluator.residual(theta)
         while True:
@@ -95,7 +97,9 @@ def test_a_sketched_step_is_that_of_the_formula_in_its_subspace(comm):
     pairs = PairHash.draw(len(theta), 0)
     s = np.array([pairs.prolong(unit) for unit in np.eye((len(theta) + 1) // 2)]).T
     small = jacobian @ s
-    step = -s @ np.linalg.solve(small.T @ small + 3.0 * np.eye(s.shape[1]), small.T @ residual)
+    matrix = small.T @ small
+    damping = 3.0 * matrix.diagonal().mean() * np.eye(s.shape[1])
+    step = -s @ np.linalg.solve(matrix + damping, small.T @ residual)
     np.testing.assert_allclose(iterates[1] - theta, step, rtol=1e-8, atol=1e-10 * np.abs(step).max())
     second = iterates[2] - iterates[1]  # lies in the next subspace
     following = PairHash.draw(len(theta), 1)
@@ -128,6 +132,15 @@ def test_the_smaller_space_is_taken(comm, case, smaller):
     assert (evaluator.residual_count < evaluator.parameters.size) == (smaller == "samples")
     paths = [run(comm, (3,), case=case, tao_lm_space=space)[0] for space in ("auto", smaller)]
     assert np.array_equal(*paths)
+
+
+def test_bounds_are_kept_in_parameter_space(comm):
+    """Where residuals are fewer than parameters as well: the sample space cannot hold a parameter."""
+    theta = start(CASE.build())
+    bounds = theta.copy(), np.full_like(theta, np.inf)
+    iterates, _, _ = run(comm, (2,), bounds=bounds)
+    assert (iterates >= theta).all()
+    assert not np.array_equal(iterates[-1], theta)
 
 
 def test_an_iteration_makes_one_linearization_and_one_gradient(comm):
