@@ -12,12 +12,32 @@ from petsc4py import PETSc
 from pescitrain.algebra.decomposition import Block
 from pescitrain.algebra.layout import ParameterLayout
 from pescitrain.algebra.network_dm import create_network_dm
-from pescitrain.algebra.operators import AssembledGaussNewton, MatrixKind, RestrictedOperator
+from pescitrain.algebra.operators import (
+    AssembledGaussNewton,
+    MatrixFreeGaussNewton,
+    MatrixKind,
+    RestrictedOperator,
+)
 from pescitrain.algebra.options import get_string, set_default
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Linearization
 
 DIRECT = ("lu", "cholesky")
+
+OWN_PC_TYPES = {
+    "kfac": "pescitrain.algebra.kfac.KroneckerFactored",
+    "nystrom": "pescitrain.algebra.nystrom.Nystrom",
+}
+"""Short name -> Python type, for ``-pc_type``; they read J and no entries."""
+
+
+def pc_type_of(prefix: str) -> str | None:
+    """What ``-<prefix>pc_type`` asks for, by the short name if it is one of ours; None if nothing."""
+    name = get_string(prefix + "pc_type")
+    if name == PETSc.PC.Type.PYTHON:
+        context = get_string(prefix + "pc_python_type")
+        return next((short for short, python in OWN_PC_TYPES.items() if python == context), name)
+    return name
 
 
 class Preconditioner:
@@ -27,7 +47,7 @@ class Preconditioner:
     ----------
     layout, blocks : the parameters and their decomposition
     prefix : str            options prefix: a bare ``-pc_type``, ``-sub_*``, ``-fieldsplit_*``, ``-mg_*`` means this PC
-    kind : str or None      ``-gn_mat``; None: dense for lu and cholesky, else blocks
+    kind : str or None      ``-gn_mat``; None: dense for lu and cholesky, none for our own types, else blocks
     damping : float         ``-gn_shift``, relative to the mean of the diagonal
     uncoupled : (k,)        parameters that P couples with no other; none unless given
     """
@@ -42,10 +62,16 @@ class Preconditioner:
         uncoupled: np.ndarray | None = None,
     ) -> None:
         self.layout, self.blocks, self.prefix = layout, blocks, prefix
-        self.pc_type = get_string(prefix + "pc_type", "asm") or "asm"
-        self.matrix = AssembledGaussNewton(
-            layout, blocks, kind or ("dense" if self.pc_type in DIRECT else "blocks"), damping, uncoupled
-        )
+        self.pc_type = pc_type_of(prefix) or "asm"
+        self.matrix: AssembledGaussNewton | MatrixFreeGaussNewton
+        if self.pc_type in OWN_PC_TYPES:
+            if kind is not None:
+                raise OptionError(f"-gn_mat {kind}: -{prefix}pc_type {self.pc_type} reads no entries; leave it out")
+            self.matrix = MatrixFreeGaussNewton(layout, damping, uncoupled)
+        else:
+            self.matrix = AssembledGaussNewton(
+                layout, blocks, kind or ("dense" if self.pc_type in DIRECT else "blocks"), damping, uncoupled
+            )
         self.dm = create_network_dm(layout, blocks, lambda: self.matrix.mat)
         self.pc = self._create_pc()
         self.scale = 1.0
@@ -69,9 +95,13 @@ class Preconditioner:
         pc.setOptionsPrefix(prefix or None)
         pc.setOperators(self.matrix.mat, self.matrix.mat)
         pc.setDM(self.dm)
-        if self.pc_type in DIRECT and self.layout.comm.size > 1:
+        options = PETSc.Options()
+        if self.pc_type in OWN_PC_TYPES:
+            options[prefix + "pc_type"] = PETSc.PC.Type.PYTHON  # PETSc reads it again for the KSP of a SNES
+            set_default(prefix + "pc_python_type", OWN_PC_TYPES[self.pc_type])
+        elif self.pc_type in DIRECT and self.layout.comm.size > 1:
             set_default(prefix + "redundant_pc_type", self.pc_type)
-            PETSc.Options()[prefix + "pc_type"] = "redundant"
+            options[prefix + "pc_type"] = PETSc.PC.Type.REDUNDANT
         pc.setFromOptions()
         return pc
 

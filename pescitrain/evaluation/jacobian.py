@@ -37,6 +37,44 @@ class ChunkJacobian(Protocol):
         """The columns of these parameters, one after the other: (rows, Σ sizes)."""
         ...
 
+    def kronecker_factors(self) -> list[KroneckerFactor] | None:
+        """Second moments of every affine layer in the sweep; None where they are not known."""
+        ...
+
+
+@dataclass(frozen=True)
+class KroneckerFactor:
+    """Second moments of the inputs and of the cotangents of one affine layer, summed over samples and components.
+
+    With one sample and one component, its block of JᵀJ is ``cotangents`` ⊗ ``inputs``, the weights row by row and the
+    bias as a last column; in general ``cotangents`` ⊗ ``inputs`` / ``count`` approximates the block (KFAC-expand:
+    Eschenhagen et al., arXiv:2311.00636, for the components of a jet: Dangel et al., arXiv:2405.15603).
+    """
+
+    weight: Entry
+    bias: Entry | None
+    inputs: Tensor  # Σ a aᵀ (in, in), or (in + 1, in + 1) with a bias
+    cotangents: Tensor  # Σ g gᵀ (out, out)
+    count: Tensor  # (1,): samples × components
+
+    @classmethod
+    def zero(cls, weight: Entry, bias: Entry | None) -> KroneckerFactor:
+        """Of no samples."""
+        rows, columns = weight.parameter.shape
+        size = columns + (bias is not None)
+        inputs, cotangents, count = (torch.zeros(*s, dtype=torch.float64) for s in ((size, size), (rows, rows), (1,)))
+        return cls(weight, bias, inputs, cotangents, count)
+
+    def plus(self, other: KroneckerFactor) -> KroneckerFactor:
+        """Of the samples of both."""
+        return KroneckerFactor(
+            self.weight,
+            self.bias,
+            self.inputs + other.inputs,
+            self.cotangents + other.cotangents,
+            self.count + other.count,
+        )
+
 
 @dataclass(frozen=True)
 class _AffineFactor:
@@ -133,6 +171,19 @@ class FactoredJacobian:
                 jacobian[..., wanted[small.entry.name]] += small.derivative.transpose(0, 1)
         return jacobian.view(self.rows, total)
 
+    def kronecker_factors(self) -> list[KroneckerFactor]:
+        result = []
+        for factor in self._affine:
+            inputs = factor.inputs
+            if factor.bias is not None:
+                ones = torch.zeros(*inputs.shape[:2], 1, dtype=inputs.dtype)
+                ones[: self.sides] = 1.0
+                inputs = torch.cat((inputs, ones), dim=-1)
+            count = torch.full((1,), float(inputs.shape[0] * inputs.shape[1]), dtype=torch.float64)
+            a, g = inputs.flatten(0, -2), factor.cotangents.flatten(0, -2)
+            result.append(KroneckerFactor(factor.weight, factor.bias, a.t() @ a, g.t() @ g, count))
+        return result
+
 
 class FunctionalJacobian:
     """J of any residual by forward and reverse mode of `torch.func`; nothing but θ is stored."""
@@ -188,6 +239,9 @@ class FunctionalJacobian:
         jacobian = torch.func.vmap(torch.func.jacrev(rows_of_sample), in_dims=(None, 0, 0, 0))
         blocks = jacobian(chosen, by_sample(chunk.x, 0), chunk.scale, present)
         return torch.cat([blocks[e.name].reshape(self.rows, -1) for e in entries], dim=1)
+
+    def kronecker_factors(self) -> None:
+        return None
 
 
 def _span(entry: Entry) -> slice:
