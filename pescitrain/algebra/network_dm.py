@@ -32,6 +32,7 @@ def create_network_dm(
     dm = PETSc.DMShell().create(comm=layout.comm)
     dm.setGlobalVector(layout.template)
     dm.setAttr("layout", layout)
+    dm.setAttr("blocks", blocks)
 
     def matrix(_: PETSc.DM) -> PETSc.Mat:
         return create_matrix()

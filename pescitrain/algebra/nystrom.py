@@ -96,8 +96,7 @@ def low_rank(source: LinearizedGaussNewton, rank: int, seed: int) -> tuple[Array
     random = np.random.default_rng(seed).standard_normal((source.layout.size, rank))
     random[source.uncoupled] = 0.0
     test, _ = np.linalg.qr(random)
-    products = source.linearization.gauss_newton_products(test)
-    products[source.uncoupled] = 0.0
+    products = source.coupled_products(test)
     shift = float(np.finfo(float).eps * np.linalg.norm(products)) + float(np.finfo(float).tiny)
     while True:  # the shift of algorithm 2.1 keeps the core definite; where rounding wins nevertheless it grows
         shifted = products + shift * test

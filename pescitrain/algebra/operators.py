@@ -241,6 +241,14 @@ class LinearizedGaussNewton(GaussNewtonProducts):
         assert self._linearization is not None
         return self._linearization
 
+    def coupled_products(self, directions: np.ndarray) -> np.ndarray:
+        """JᵀJ V (n, k), with only the diagonal in the rows and columns of ``uncoupled``. Collective."""
+        coupled = directions.copy()
+        coupled[self.uncoupled] = 0.0
+        products = self.linearization.gauss_newton_products(coupled)
+        products[self.uncoupled] = self.diagonal[self.uncoupled, None] * directions[self.uncoupled]
+        return products
+
     def move_to(self, linearization: Linearization, relative_damping: float) -> None:
         """Another J, with λ relative to the mean of the diagonal; forgets PETSc's shifts. Collective."""
         self._linearization = linearization

@@ -27,6 +27,7 @@ DIRECT = ("lu", "cholesky")
 OWN_PC_TYPES = {
     "kfac": "pescitrain.algebra.kfac.KroneckerFactored",
     "nystrom": "pescitrain.algebra.nystrom.Nystrom",
+    "spectral": "pescitrain.algebra.spectral.SpectralSchwarz",
 }
 """Short name -> Python type, for ``-pc_type``; they read J and no entries."""
 

@@ -12,6 +12,7 @@ from pescitrain.errors import OptionError
 pytestmark = pytest.mark.parallel
 
 DAMPING = 0.1
+EXACT = {"kfac": {}, "nystrom": {"pc_nystrom_rank": 10000}, "spectral": {"pc_spectral_vectors": 10000}}
 
 
 def close(one, other, tolerance=1e-9):
@@ -158,10 +159,81 @@ def test_kfac_needs_a_taylor_mode(comm):
     assert "without Taylor mode" in str(caught.value.__cause__)
 
 
-# -------------------------------------------------------------------------------------------------------------- both
+# ---------------------------------------------------------------------------------------------------------- spectral
 
 
-@pytest.mark.parametrize("name", ["kfac", "nystrom"])
+def leading_eigenvectors(matrix, blocks, count):
+    """Q: the eigenvectors of the largest eigenvalues of each block, and the largest one left out."""
+    columns, left_out = [], 0.0
+    for block in blocks:
+        values, vectors = np.linalg.eigh(matrix[np.ix_(block.owned, block.owned)])
+        kept = min(count, len(values))
+        column = np.zeros((len(matrix), kept))
+        column[block.owned] = vectors[:, len(values) - kept :]
+        columns.append(column)
+        left_out = max(left_out, *values[: len(values) - kept][-1:], 0.0)
+    return np.hstack(columns), left_out
+
+
+@pytest.mark.parametrize("ownership", ["blocks", "even"])
+@pytest.mark.parametrize("kind", ["deflation", "additive"])
+@pytest.mark.parametrize("local", ["identity", "blocks"])
+def test_spectral_is_the_two_level_formula(comm, ownership, kind, local):
+    parts = setting(comm, "inverse", ownership)
+    pre = preconditioner(parts, "spectral", pc_spectral_vectors=3, pc_spectral_type=kind, pc_spectral_local=local)
+    dense = parts.dense_gauss_newton()
+    identity = np.eye(len(dense))
+    damping = DAMPING * np.diag(dense).mean()
+    h = dense + damping * identity
+    q, left_out = leading_eigenvectors(dense, parts.blocks, 3)
+    coarse = q @ np.linalg.solve(q.T @ h @ q, q.T)
+    if local == "identity":
+        smoother = identity / (damping + left_out)
+    else:
+        smoother = np.zeros_like(h)
+        for block in parts.blocks:
+            window = np.ix_(block.owned, block.owned)
+            smoother[window] = np.linalg.inv(h[window])
+    if kind == "deflation":
+        expected = coarse + (identity - coarse @ h) @ smoother @ (identity - h @ coarse)
+    else:
+        expected = coarse + (smoother if local == "blocks" else (identity - q @ q.T) @ smoother)
+    close(applied(parts, pre), expected, 1e-8)
+    pre.destroy()
+
+
+@pytest.mark.parametrize("local", ["identity", "blocks"])
+def test_spectral_with_all_eigenvectors_is_the_inverse(comm, local):
+    parts = setting(comm, "inverse")
+    alone = np.array([parts.layout.size - 2])
+    pre = preconditioner(parts, "spectral", alone, pc_spectral_vectors=1000, pc_spectral_local=local)
+    dense = parts.dense_gauss_newton()
+    damping = DAMPING * np.diag(dense).mean()
+    own = dense[alone, alone]
+    dense[alone] = dense[:, alone] = 0.0
+    dense[alone, alone] = own
+    close(applied(parts, pre), np.linalg.inv(dense + damping * np.eye(len(dense))), 1e-8)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"pc_spectral_vectors": 0}, "-pc_spectral_vectors 0: it must be at least 1"),
+        ({"pc_spectral_type": "multiply"}, "-pc_spectral_type multiply: choose from deflation, additive"),
+        ({"pc_spectral_local": "asm"}, "-pc_spectral_local asm: choose from identity, blocks"),
+    ],
+)
+def test_spectral_options_are_checked(comm, options, sentence):
+    parts = setting(comm, "inverse")
+    with pytest.raises(PETSc.Error) as caught:
+        preconditioner(parts, "spectral", **options)
+    assert str(caught.value.__cause__) == sentence
+
+
+# --------------------------------------------------------------------------------------------------------------- all
+
+
+@pytest.mark.parametrize("name", ["kfac", "nystrom", "spectral"])
 def test_own_types_are_symmetric_positive_definite_and_assemble_nothing(comm, name):
     parts = setting(comm, "inverse")
     pre = preconditioner(parts, name)
@@ -171,21 +243,21 @@ def test_own_types_are_symmetric_positive_definite_and_assemble_nothing(comm, na
     assert preconditioner(parts, "python").pc_type == name  # the database has the long name now
 
 
-@pytest.mark.parametrize("name", ["kfac", "nystrom"])
+@pytest.mark.parametrize("name", ["kfac", "nystrom", "spectral"])
 def test_a_refresh_and_a_shift_change_what_is_inverted(comm, name):
     parts = setting(comm, "inverse")
-    pre = preconditioner(parts, name, **({"pc_nystrom_rank": 10000} if name == "nystrom" else {}))
+    pre = preconditioner(parts, name, **EXACT[name])
     first = applied(parts, pre)
     pre.matrix.mat.shift(0.5)
     shifted = applied(parts, pre)
     close(np.linalg.inv(shifted), np.linalg.inv(first) + 0.5 * np.eye(len(first)), 1e-6)
     parts.theta = parts.theta + 0.5
     pre.refresh(parts.evaluator.linearize(parts.theta))
-    again = preconditioner(parts, name, prefix="new_", **({"pc_nystrom_rank": 10000} if name == "nystrom" else {}))
+    again = preconditioner(parts, name, prefix="new_", **EXACT[name])
     close(applied(parts, pre), applied(parts, again), 1e-12)
 
 
-@pytest.mark.parametrize("name", ["kfac", "nystrom"])
+@pytest.mark.parametrize("name", ["kfac", "nystrom", "spectral"])
 def test_the_long_name_means_the_same(comm, name):
     parts = setting(comm, "inverse")
     short = applied(parts, preconditioner(parts, name))
@@ -194,7 +266,7 @@ def test_the_long_name_means_the_same(comm, name):
     close(applied(parts, pre), short, 1e-14)
 
 
-@pytest.mark.parametrize("name", ["kfac", "nystrom"])
+@pytest.mark.parametrize("name", ["kfac", "nystrom", "spectral"])
 def test_own_types_read_no_entries(comm, name):
     parts = setting(comm, "inverse")
     PETSc.Options()["pc_type"] = name
