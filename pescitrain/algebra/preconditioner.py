@@ -10,6 +10,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from pescitrain.algebra.decomposition import Block
+from pescitrain.algebra.hierarchy import Coarsening
 from pescitrain.algebra.layout import ParameterLayout
 from pescitrain.algebra.network_dm import create_network_dm
 from pescitrain.algebra.operators import (
@@ -48,9 +49,10 @@ class Preconditioner:
     ----------
     layout, blocks : the parameters and their decomposition
     prefix : str            options prefix: a bare ``-pc_type``, ``-sub_*``, ``-fieldsplit_*``, ``-mg_*`` means this PC
-    kind : str or None      ``-gn_mat``; None: dense for lu and cholesky, none for our own types, else blocks
+    kind : str or None      ``-gn_mat``; None: dense for lu, cholesky and mg, none for our own types, else blocks
     damping : float         ``-gn_shift``, relative to the mean of the diagonal
     uncoupled : (k,)        parameters that P couples with no other; none unless given
+    coarsening, levels      ``-hier_type`` and ``-hier_levels``: the networks of ``-pc_type mg``
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class Preconditioner:
         kind: MatrixKind | None,
         damping: float,
         uncoupled: np.ndarray | None = None,
+        coarsening: Coarsening = "both",
+        levels: int = 2,
     ) -> None:
-        self.layout, self.blocks, self.prefix = layout, blocks, prefix
+        self.layout, self.blocks, self.prefix, self.levels = layout, blocks, prefix, levels
         self.pc_type = pc_type_of(prefix) or "asm"
         self.matrix: AssembledGaussNewton | MatrixFreeGaussNewton
         if self.pc_type in OWN_PC_TYPES:
@@ -71,9 +75,9 @@ class Preconditioner:
             self.matrix = MatrixFreeGaussNewton(layout, damping, uncoupled)
         else:
             self.matrix = AssembledGaussNewton(
-                layout, blocks, kind or ("dense" if self.pc_type in DIRECT else "blocks"), damping, uncoupled
+                layout, blocks, kind or ("dense" if self.pc_type in (*DIRECT, "mg") else "blocks"), damping, uncoupled
             )
-        self.dm = create_network_dm(layout, blocks, lambda: self.matrix.mat)
+        self.dm = create_network_dm(layout, blocks, lambda: self.matrix.mat, coarsening)
         self.pc = self._create_pc()
         self.scale = 1.0
         self._checked = False
@@ -90,6 +94,8 @@ class Preconditioner:
             defaults |= {"pc_asm_sub_mat_type": "seqdense", "sub_pc_type": "cholesky"}
         elif self.pc_type == "bjacobi":
             defaults |= {"sub_pc_type": "cholesky", "sub_pc_factor_mat_ordering_type": "natural"}
+        elif self.pc_type == "mg":
+            defaults |= self._multigrid_defaults()
         for key, value in defaults.items():
             set_default(prefix + key, value)
         pc = PETSc.PC().create(self.layout.comm)
@@ -105,6 +111,25 @@ class Preconditioner:
             options[prefix + "pc_type"] = PETSc.PC.Type.REDUNDANT
         pc.setFromOptions()
         return pc
+
+    def _multigrid_defaults(self) -> dict[str, object]:
+        """V-cycles with Schwarz smoothers, symmetric: damped by the number of blocks, so that no sum overshoots."""
+        smoother = {
+            "ksp_type": "richardson",
+            "ksp_richardson_scale": 1.0 / len(self.blocks),
+            "pc_type": "asm",
+            "pc_asm_type": "basic",
+            "pc_asm_dm_subdomains": True,
+            "pc_asm_sub_mat_type": "seqdense",
+            "sub_pc_type": "cholesky",
+        }
+        coarse = {"pc_type": "redundant", "redundant_pc_type": "cholesky"}
+        return {
+            "pc_mg_levels": self.levels,
+            "pc_mg_galerkin": "both",
+            **{f"mg_levels_{key}": value for key, value in smoother.items()},
+            **{f"mg_coarse_{key}": value for key, value in coarse.items()},
+        }
 
     def refresh(self, linearization: Linearization) -> None:
         """P from the linearization at a new θ; the PC is set up again at its next application. Collective."""
