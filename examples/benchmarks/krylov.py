@@ -3,9 +3,9 @@
     python examples/benchmarks/krylov.py [--problems burgers,allen_cahn] [--stages 0,300,800] [--dampings 3e-2,1e-3]
                                          [--pcs asm,nystrom] [--limit 1000] [--seeds 0] [options of the command]
 
-Burgers' and Allen–Cahn's equation, 8 hidden layers of 20, 4000 points, trained by blmvm with asm; a stage is a number of
-iterations. λ is relative to the mean of the diagonal of JᵀJ, as -gn_shift is. CG stops where ‖b − Hx‖ ≤ 1e-6 ‖b‖, the
-same norm for all; > means that the limit came first. Set-up (entries or factors from J, factorisation) and one
+Burgers' and Allen–Cahn's equation, 8 hidden layers of 20, 4000 points, trained by blmvm with asm; a stage is a number
+of iterations. λ is relative to the mean of the diagonal of JᵀJ, as -gn_shift is. CG stops where ‖b − Hx‖ ≤ 1e-6 ‖b‖,
+the same norm for all; > means that the limit came first. Set-up (entries or factors from J, factorisation) and one
 application are told in units of one product with JᵀJ, J v + Jᵀ w. --pcs takes every line that starts with a name.
 """
 
@@ -41,6 +41,8 @@ class Line:
     overlap: int = 0
     entries: str | None = None
     options: dict[str, object] = field(default_factory=dict)
+    coarsening: str = "both"
+    rows: int = 0
 
 
 def lines(layers: int) -> list[Line]:
@@ -53,7 +55,8 @@ def lines(layers: int) -> list[Line]:
         Line("jacobi", "jacobi", finest),
         Line("bjacobi, 1 block", "bjacobi", finest),
         *(Line(f"asm, {n} blocks", "asm", n) for n in blocks),
-        Line(f"asm, {finest} blocks, overlap 1", "asm", finest, 1),
+        *(Line(f"asm, {finest} blocks, overlap {k}", "asm", finest, k) for k in (1, 2)),
+        Line(f"gasm, {finest} blocks, overlap 1", "gasm", finest, 1),
         Line("fieldsplit additive", "fieldsplit"),
         Line("fieldsplit symmetric", "fieldsplit", entries="dense", options=symmetric),
         Line("kfac", "kfac"),
@@ -71,6 +74,11 @@ def lines(layers: int) -> list[Line]:
             for kind in ("additive", "deflation")
         ),
         *(Line(f"nystrom, rank {k}", "nystrom", options={"pc_nystrom_rank": k}) for k in (40, 80, 160)),
+        *(
+            Line(f"nystrom, rank 80, {k} rows", "nystrom", options={"pc_nystrom_rank": 80}, rows=k)
+            for k in (2000, 1000)
+        ),
+        *(Line(f"mg, {kind}, asm of {finest}", "mg", finest, coarsening=kind) for kind in ("depth", "width", "both")),
         Line("cholesky", "cholesky"),
     ]
 
@@ -192,7 +200,9 @@ def measure(setup, line: Line, linearization, matrix, gradient, damping: float, 
         for key, value in {"pc_type": line.type, **line.options}.items():
             options[prefix + key] = value
         blocks = decompose(layout.layers, "layer", line.blocks, line.overlap)
-        pre = Preconditioner(layout, blocks, prefix, line.entries, damping)  # type: ignore[arg-type]
+        pre = Preconditioner(  # type: ignore[arg-type]
+            layout, blocks, prefix, line.entries, damping, coarsening=line.coarsening, rows=line.rows
+        )
         prepare = seconds_of(lambda: (pre.refresh(linearization), pre.pc.setUp(), pre.apply(b, x)))
         apply = median(seconds_of(lambda: pre.apply(b, x)) for _ in range(5))
         prepare -= apply

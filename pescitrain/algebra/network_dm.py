@@ -53,7 +53,9 @@ def _create_dm(
         return dm
 
     def interpolation(coarse: PETSc.DM, _: PETSc.DM) -> tuple[PETSc.Mat, None]:
-        return coarse.getAttr("prolongation"), None
+        prolongation = coarse.getAttr("prolongation")
+        assert isinstance(prolongation, PETSc.Mat)
+        return prolongation, None
 
     dm.setCoarsen(coarser)
     dm.setCreateInterpolation(interpolation)

@@ -53,6 +53,7 @@ class Preconditioner:
     damping : float         ``-gn_shift``, relative to the mean of the diagonal
     uncoupled : (k,)        parameters that P couples with no other; none unless given
     coarsening, levels      ``-hier_type`` and ``-hier_levels``: the networks of ``-pc_type mg``
+    rows : int              ``-gn_rows``: P is made from a random part of about this many; 0: from all
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class Preconditioner:
         uncoupled: np.ndarray | None = None,
         coarsening: Coarsening = "both",
         levels: int = 2,
+        rows: int = 0,
     ) -> None:
-        self.layout, self.blocks, self.prefix, self.levels = layout, blocks, prefix, levels
+        self.layout, self.blocks, self.prefix, self.levels, self.rows = layout, blocks, prefix, levels, rows
         self.pc_type = pc_type_of(prefix) or "asm"
         self.matrix: AssembledGaussNewton | MatrixFreeGaussNewton
         if self.pc_type in OWN_PC_TYPES:
@@ -92,6 +94,9 @@ class Preconditioner:
         }
         if self.pc_type == "asm":
             defaults |= {"pc_asm_sub_mat_type": "seqdense", "sub_pc_type": "cholesky"}
+        elif self.pc_type == "gasm":
+            self._require_blocks_on_one_rank()
+            defaults |= {"pc_gasm_type": "basic", "pc_gasm_use_dm_subdomains": True, "sub_pc_type": "cholesky"}
         elif self.pc_type == "bjacobi":
             defaults |= {"sub_pc_type": "cholesky", "sub_pc_factor_mat_ordering_type": "natural"}
         elif self.pc_type == "mg":
@@ -112,6 +117,15 @@ class Preconditioner:
         pc.setFromOptions()
         return pc
 
+    def _require_blocks_on_one_rank(self) -> None:
+        """GASM aborts where the part of a subdomain without its overlap lives on several ranks."""
+        for block in self.blocks:
+            if self.layout.owner(int(block.owned[0])) != self.layout.owner(int(block.owned[-1])):
+                raise OptionError(
+                    f"-{self.prefix}pc_type gasm: block {block.name} lives on several ranks, which PETSc's GASM does not "
+                    "take; use -pc_type asm, or -part_owner blocks with blocks that fit the ranks"
+                )
+
     def _multigrid_defaults(self) -> dict[str, object]:
         """V-cycles with Schwarz smoothers, symmetric: damped by the number of blocks, so that no sum overshoots."""
         smoother = {
@@ -131,9 +145,12 @@ class Preconditioner:
             **{f"mg_coarse_{key}": value for key, value in coarse.items()},
         }
 
-    def refresh(self, linearization: Linearization) -> None:
-        """P from the linearization at a new θ; the PC is set up again at its next application. Collective."""
-        self.matrix.assemble(linearization)
+    def refresh(self, linearization: Linearization, draw: int = 0) -> None:
+        """P from the linearization at a new θ; the PC is set up again at its next application. Collective.
+
+        ``draw``: the number of the random part of the residual, where P is made from a part.
+        """
+        self.matrix.assemble(linearization.subset(self.rows, draw) if self.rows else linearization)
 
     def apply(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y ≈ scale · P⁻¹ x. Collective."""

@@ -8,7 +8,8 @@ that the row of sample i is Σ_c G[c, i] ⊗ A[c, i]: a product with J is one ma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -35,6 +36,10 @@ class ChunkJacobian(Protocol):
 
     def dense(self, entries: Sequence[Entry]) -> Tensor:
         """The columns of these parameters, one after the other: (rows, Σ sizes)."""
+        ...
+
+    def subset(self, samples: Tensor, scale: float) -> ChunkJacobian:
+        """The rows of some samples (indices in this chunk), times a factor."""
         ...
 
     def kronecker_factors(self) -> list[KroneckerFactor] | None:
@@ -171,6 +176,16 @@ class FactoredJacobian:
                 jacobian[..., wanted[small.entry.name]] += small.derivative.transpose(0, 1)
         return jacobian.view(self.rows, total)
 
+    def subset(self, samples: Tensor, scale: float) -> FactoredJacobian:
+        part = copy(self)
+        part.samples, part.rows = len(samples), len(samples) * self.count
+        part._affine = [
+            replace(f, inputs=f.inputs[:, samples], cotangents=scale * f.cotangents[:, :, samples])
+            for f in self._affine
+        ]
+        part._small = [replace(f, derivative=scale * f.derivative[:, samples]) for f in self._small]
+        return part
+
     def kronecker_factors(self) -> list[KroneckerFactor]:
         result = []
         for factor in self._affine:
@@ -239,6 +254,12 @@ class FunctionalJacobian:
         jacobian = torch.func.vmap(torch.func.jacrev(rows_of_sample), in_dims=(None, 0, 0, 0))
         blocks = jacobian(chosen, by_sample(chunk.x, 0), chunk.scale, present)
         return torch.cat([blocks[e.name].reshape(self.rows, -1) for e in entries], dim=1)
+
+    def subset(self, samples: Tensor, scale: float) -> FunctionalJacobian:
+        part = copy(self)
+        part._chunk = self._chunk.subset(samples, scale, self._samples.sides)
+        part.rows = len(samples) * self._samples.rows
+        return part
 
     def kronecker_factors(self) -> None:
         return None

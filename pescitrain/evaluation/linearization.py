@@ -22,6 +22,16 @@ Array = NDArray[np.float64]
 (_symmetric_update,) = get_blas_funcs(("syrk",), dtype=np.float64)
 
 
+@dataclass(frozen=True)
+class ChunkPlace:
+    """Which samples of all ranks a chunk holds: ``count`` from number ``first`` of the ``total`` of its term."""
+
+    term: int
+    first: int
+    count: int
+    total: int
+
+
 @dataclass
 class Linearization:
     """J = ∂r/∂θ (m, n) with its rows distributed over ranks, at the θ of :meth:`Evaluator.linearize`.
@@ -35,11 +45,42 @@ class Linearization:
     residual: Array
     counters: Counters
     arithmetic: Arithmetic
+    places: list[ChunkPlace]
 
     @property
     def rows(self) -> int:
         """Residuals on this rank."""
         return len(self.residual)
+
+    def subset(self, rows: int, draw: int) -> Linearization:
+        """About ``rows`` random rows of J, by whole samples, scaled so that JᵀJ is that of all on average. Collective.
+
+        Each term keeps its share of samples, at least one, without replacement; ``draw`` and the global numbers of the
+        samples say which, on any number of ranks.
+        """
+        totals = {place.term: place.total for place in self.places}
+        totals = {term: n for known in self.comm.allgather(totals) for term, n in known.items()}
+        part = rows / self.comm.allreduce(self.rows)
+        if part >= 1.0:
+            return self
+        chosen, scales = {}, {}
+        for term, total in totals.items():
+            kept = max(1, round(part * total))
+            chosen[term] = np.sort(np.random.default_rng((draw, term)).choice(total, kept, replace=False))
+            scales[term] = float(np.sqrt(total / kept))
+        chunks, residuals, places, position = [], [], [], 0
+        for chunk, place in zip(self.chunks, self.places, strict=True):
+            first, last = np.searchsorted(chosen[place.term], (place.first, place.first + place.count))
+            local = chosen[place.term][first:last] - place.first
+            if len(local):
+                scale = scales[place.term]
+                chunks.append(chunk.subset(torch.from_numpy(local), scale))
+                by_sample = self.residual[position : position + chunk.rows].reshape(place.count, -1)
+                residuals.append(scale * by_sample[local].ravel())
+                places.append(ChunkPlace(place.term, int(first), len(local), len(chosen[place.term])))
+            position += chunk.rows
+        residual = np.concatenate(residuals) if residuals else np.zeros(0)
+        return Linearization(self.comm, self.parameters, chunks, residual, self.counters, self.arithmetic, places)
 
     def times(self, direction: Array) -> Array:
         """J v: (n,), the same on all ranks -> (m_local,). Not collective."""

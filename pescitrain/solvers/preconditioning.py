@@ -38,7 +38,17 @@ def create_preconditioner(
     bounded = None
     if system.bounds is not None and method not in TAO_NEWTON:
         bounded = np.flatnonzero(np.isfinite(system.bounds[0]) | np.isfinite(system.bounds[1]))
-    return Preconditioner(system.layout, system.blocks, prefix, matrix, settings.shift, bounded)
+    return Preconditioner(
+        system.layout,
+        system.blocks,
+        prefix,
+        matrix,
+        settings.shift,
+        bounded,
+        settings.coarsening,
+        settings.levels,
+        settings.rows,
+    )
 
 
 def forward_krylov_options(prefix: str, slot: str) -> None:

@@ -54,3 +54,18 @@ def test_solvers_are_tabled_with_what_they_cost():
     assert (adam[3], adam[4], adam[5]) == ("8", "9", "0")  # one closure an iteration and one at the start, no krylov
     assert newton[3] == "8"
     assert int(newton[5]) > 0
+
+
+def test_krylov_iterations_are_tabled_for_every_stage_and_damping():
+    chosen = "--problems burgers --stages 0,3 --dampings 3e-2 --pcs none,asm,nystrom,mg,cholesky --limit 300".split()
+    tiny = "-net_width 4 -net_depth 3 -sample_points 200 -sample_boundary_points 40".split()
+    ended = program([sys.executable, str(BENCHMARKS / "krylov.py"), *chosen, *tiny])
+    assert ended.code == 0, ended.err
+    lines = ended.out.splitlines()
+    assert lines[0].startswith("burgers, seed 0: 57 parameters, ")
+    assert [line.split(":")[0] for line in lines[1:3]] == ["stage 0", "stage 3"]
+    rows = {line[:34].strip(): line[34:].split() for line in lines[4:]}
+    assert {name.partition(",")[0] for name in rows} == {"none", "asm", "nystrom", "mg", "cholesky"}
+    assert all(len(row) == 4 for row in rows.values())  # two stages, set-up, application
+    assert rows["cholesky"][:2] == ["1", "1"]
+    assert int(rows["nystrom, rank 40"][1]) < int(rows["none"][1])
