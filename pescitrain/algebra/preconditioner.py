@@ -122,8 +122,8 @@ class Preconditioner:
         for block in self.blocks:
             if self.layout.owner(int(block.owned[0])) != self.layout.owner(int(block.owned[-1])):
                 raise OptionError(
-                    f"-{self.prefix}pc_type gasm: block {block.name} lives on several ranks, which PETSc's GASM does not "
-                    "take; use -pc_type asm, or -part_owner blocks with blocks that fit the ranks"
+                    f"-{self.prefix}pc_type gasm: block {block.name} lives on several ranks, which PETSc's GASM does "
+                    "not take; use -pc_type asm, or -part_owner blocks with blocks that fit the ranks"
                 )
 
     def _multigrid_defaults(self) -> dict[str, object]:

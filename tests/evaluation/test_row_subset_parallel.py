@@ -30,12 +30,12 @@ def test_the_same_rows_are_drawn_on_any_number_of_ranks_and_in_any_chunks(comm, 
 def test_they_are_rows_of_the_whole_times_the_root_of_what_they_stand_for(name, path):
     evaluator = CASES[name].build(wrap=PATHS[path])
     whole = evaluator.linearize(start(evaluator))
-    rows, position, samples = [], 0, 0
+    rows, position = [], 0
     part = whole.subset(9, 5)
     jacobian, everything = part.dense(), whole.dense()
     drawn = {place.term: place.total for place in part.places}
-    for term in evaluator.samples:
-        count, total = drawn[samples], len(term.points)
+    for number, term in enumerate(evaluator.samples):
+        count, total = drawn[number], len(term.points)
         scale = np.sqrt(total / count)
         own = everything[position : position + total * term.rows]
         for row in jacobian[len(rows) : len(rows) + count * term.rows]:
@@ -44,7 +44,6 @@ def test_they_are_rows_of_the_whole_times_the_root_of_what_they_stand_for(name, 
             assert distance.min() <= 1e-12 * np.abs(row).max()
             close(part.residual[len(rows) - 1], scale * whole.residual[rows[-1]])
         position += total * term.rows
-        samples += 1
     assert len(set(rows)) == len(rows) == len(jacobian)
 
 
