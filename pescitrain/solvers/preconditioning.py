@@ -30,6 +30,11 @@ def create_preconditioner(
         if asked is not None:
             notices.append(f"-{prefix}pc_type {asked} has no effect: {method} takes no preconditioner")
         return None
+    if asked == "lmvm":
+        raise OptionError(
+            f"-{prefix}pc_type lmvm is the identity here, because nothing gives it secant pairs: use "
+            "-tao_bnk_pc_type lmvm with bntr, bntl or bnls, which do, or blmvm"
+        )
     if settings.matrix == "none" and asked not in OWN_PC_TYPES:
         raise OptionError(f"-gn_mat none leaves -{prefix}pc_type {asked} without a matrix: use blocks or dense")
     matrix: MatrixKind | None = "dense" if settings.matrix == "dense" else None

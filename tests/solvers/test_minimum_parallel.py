@@ -210,6 +210,13 @@ def test_a_preconditioner_without_a_matrix_is_refused(comm):
         create(comm, "tao", "blmvm", settings=GaussNewtonSettings(matrix="none"), pc_type="asm")
 
 
+def test_secant_pairs_that_nobody_gives_are_refused(comm):
+    with pytest.raises(
+        OptionError, match=r"^-pc_type lmvm is the identity here, .*use -tao_bnk_pc_type lmvm with bntr"
+    ):
+        create(comm, "tao", "bntr", pc_type="lmvm")
+
+
 def test_no_matrix_means_no_preconditioner(comm):
     method = create(comm, "tao", "blmvm", settings=GaussNewtonSettings(matrix="none"))
     assert method.preconditioner is None
