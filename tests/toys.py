@@ -243,6 +243,10 @@ def _second_field_only() -> Toy:
     )
 
 
+def _one_point() -> Toy:
+    return Toy([Data(np.array([[0.3, -0.4]]), np.array([0.7]))])
+
+
 CASES = {
     "poisson": Case(_poisson),
     "poisson, gelu": Case(_poisson, mlp(activation="gelu")),
@@ -259,6 +263,7 @@ CASES = {
     "lifted": Case(_lifted),
     "mixed outputs": Case(_mixed_outputs),
     "second field only": Case(_second_field_only),
+    "data at one point": Case(_one_point),
 }
 
 

@@ -14,7 +14,34 @@ from pescitrain.networks.parameters import FlatParameters, Layer
 Array = NDArray[np.float64]
 
 
-class ParameterLayout:
+class Layout:
+    """Layers one after the other in a global Vec, of which each rank owns a contiguous part.
+
+    Parameters
+    ----------
+    layers : list of Layer      in the order of θ
+    starts : (ranks + 1,)       the part of rank r is [starts[r], starts[r + 1])
+    comm : PETSc.Comm           the ranks that share θ
+    """
+
+    def __init__(self, layers: list[Layer], starts: NDArray[np.integer], comm: PETSc.Comm) -> None:
+        self.layers, self.starts, self.comm = layers, starts, comm
+        self.size = layers[-1].stop
+        self.start, self.stop = int(starts[comm.rank]), int(starts[comm.rank + 1])
+        self.template = PETSc.Vec().createMPI((self.local_size, self.size), comm=comm)
+        self.template.setName("theta")
+
+    @property
+    def local_size(self) -> int:
+        """Entries on this rank."""
+        return self.stop - self.start
+
+    def owner(self, index: int) -> int:
+        """The rank that owns an entry."""
+        return int(np.searchsorted(self.starts, index, side="right")) - 1
+
+
+class ParameterLayout(Layout):
     """The bijection between the flat θ of the modules and a global Vec of n entries in the same order.
 
     Parameters
@@ -27,25 +54,16 @@ class ParameterLayout:
     def __init__(
         self, parameters: FlatParameters, comm: PETSc.Comm, ownership: Literal["blocks", "even"] = "blocks"
     ) -> None:
-        self.parameters, self.comm = parameters, comm
-        self.mpi_comm: MPI.Intracomm = comm.tompi4py()
-        self.size = parameters.size
-        self.layers: list[Layer] = parameters.layers
         if ownership == "blocks":
-            self.starts = _starts_of_whole_layers(self.layers, self.size, comm.size)
+            starts = _starts_of_whole_layers(parameters.layers, parameters.size, comm.size)
         else:
-            self.starts = np.array([self.size * rank // comm.size for rank in range(comm.size + 1)])
-        self.start, self.stop = int(self.starts[comm.rank]), int(self.starts[comm.rank + 1])
-        self.template = PETSc.Vec().createMPI((self.stop - self.start, self.size), comm=comm)
-        self.template.setName("theta")
+            starts = np.array([parameters.size * rank // comm.size for rank in range(comm.size + 1)])
+        super().__init__(parameters.layers, starts, comm)
+        self.parameters = parameters
+        self.mpi_comm: MPI.Intracomm = comm.tompi4py()
         self._gathered = np.empty(self.size)
         self._sequential = PETSc.Vec().createWithArray(self._gathered, comm=PETSc.COMM_SELF)
         self._scatter = PETSc.Scatter().toAll(self.template)[0]
-
-    @property
-    def local_size(self) -> int:
-        """Entries on this rank."""
-        return self.stop - self.start
 
     def create_vec(self) -> PETSc.Vec:
         """A new Vec of this layout, zero."""
@@ -70,10 +88,6 @@ class ParameterLayout:
         else:
             self._scatter.scatter(vec, self._sequential, addv=PETSc.InsertMode.INSERT, mode=PETSc.ScatterMode.FORWARD)
         return self._gathered
-
-    def owner(self, index: int) -> int:
-        """The rank that owns an entry."""
-        return int(np.searchsorted(self.starts, index, side="right")) - 1
 
     def destroy(self) -> None:
         """Collective."""

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from petsc4py import PETSc
 
-from pescitrain.algebra.decomposition import Block
-from pescitrain.algebra.layout import ParameterLayout
+from pescitrain.algebra.decomposition import Block, decompose
+from pescitrain.algebra.hierarchy import Coarsening, Level, coarsen, finest_level
+from pescitrain.algebra.layout import Layout, ParameterLayout
 
 
 def index_set(indices: np.ndarray, comm: PETSc.Comm = PETSc.COMM_SELF) -> PETSc.IS:
@@ -16,22 +17,48 @@ def index_set(indices: np.ndarray, comm: PETSc.Comm = PETSc.COMM_SELF) -> PETSc.
     return PETSc.IS().createGeneral(np.asarray(indices, dtype=PETSc.IntType), comm=comm)
 
 
-def blocks_of_rank(layout: ParameterLayout, blocks: list[Block]) -> list[Block]:
+def blocks_of_rank(layout: Layout, blocks: list[Block]) -> list[Block]:
     """The blocks whose first owned entry lives on this rank: the ones that it solves."""
     return [block for block in blocks if layout.owner(int(block.owned[0])) == layout.comm.rank]
 
 
 def create_network_dm(
-    layout: ParameterLayout, blocks: list[Block], create_matrix: Callable[[], PETSc.Mat]
+    layout: ParameterLayout,
+    blocks: list[Block],
+    create_matrix: Callable[[], PETSc.Mat],
+    coarsening: Coarsening = "both",
 ) -> PETSc.DMShell:
-    """A DMShell that offers global vectors, the Pmat, the layers as fields, and the blocks as subdomains. Collective.
+    """A DMShell with global vectors, the Pmat, layers as fields, blocks as subdomains and coarser networks. Collective.
 
-    ``-pc_type fieldsplit`` takes the layers by their names; ``-pc_type asm`` takes the blocks of this rank. It holds no
-    numerical state.
+    ``-pc_type fieldsplit`` takes the layers by their names; ``-pc_type asm`` takes the blocks of this rank;
+    ``-pc_type mg`` coarsens as ``coarsening`` says. It holds no numerical state.
     """
+    return _create_dm(finest_level(layout), blocks, create_matrix, coarsening)
+
+
+def _create_dm(
+    level: Level, blocks: list[Block], create_matrix: Callable[[], PETSc.Mat], coarsening: Coarsening
+) -> PETSc.DMShell:
+    layout = level.layout
     dm = PETSc.DMShell().create(comm=layout.comm)
     dm.setGlobalVector(layout.template)
     dm.setAttr("layout", layout)
+    dm.setAttr("blocks", blocks)
+
+    def coarser(fine: PETSc.DM, _: PETSc.Comm) -> PETSc.DM:
+        coarse, prolongation = coarsen(level, coarsening)
+        count = min(len(blocks), len(coarse.layout.layers))
+        dm = _create_dm(coarse, decompose(coarse.layout.layers, "layer", count, 0), create_matrix, coarsening)
+        dm.setAttr("prolongation", prolongation)
+        return dm
+
+    def interpolation(coarse: PETSc.DM, _: PETSc.DM) -> tuple[PETSc.Mat, None]:
+        prolongation = coarse.getAttr("prolongation")
+        assert isinstance(prolongation, PETSc.Mat)
+        return prolongation, None
+
+    dm.setCoarsen(coarser)
+    dm.setCreateInterpolation(interpolation)
 
     def matrix(_: PETSc.DM) -> PETSc.Mat:
         return create_matrix()

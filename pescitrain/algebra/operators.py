@@ -9,6 +9,7 @@ from petsc4py import PETSc
 
 from pescitrain.algebra.decomposition import Block
 from pescitrain.algebra.layout import ParameterLayout
+from pescitrain.errors import OptionError
 from pescitrain.evaluation import Evaluator, Linearization
 
 MatrixKind = Literal["blocks", "dense"]
@@ -40,14 +41,56 @@ def create_jacobian(layout: ParameterLayout, linearization: Linearization) -> PE
     return mat
 
 
-class GaussNewtonOperator:
-    """Python Mat context of JᵀJ + λI, matrix-free; the linearization is made at the first product after a new θ."""
+class GaussNewtonProducts:
+    """Python Mat context of JᵀJ + λI by products with J; a subclass says at which linearization."""
+
+    def __init__(self, layout: ParameterLayout, damping: float) -> None:
+        self.layout, self.damping = layout, damping
+        self._shift = 0.0
+
+    @property
+    def linearization(self) -> Linearization:
+        """J. Collective."""
+        raise NotImplementedError
+
+    @property
+    def shift_of_identity(self) -> float:
+        """λ, with what PETSc has added to it."""
+        return self.damping + self._shift
+
+    def mult(self, _: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = (JᵀJ + λI) v. Collective."""
+        direction = self.layout.gather(v).copy()
+        self.layout.set(out, self.linearization.gauss_newton_times(direction))
+        out.axpy(self.shift_of_identity, v)
+
+    def multTranspose(self, mat: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:
+        """The operator is symmetric."""
+        self.mult(mat, v, out)
+
+    def getDiagonal(self, _: PETSc.Mat, out: PETSc.Vec) -> None:
+        """diag(JᵀJ) + λ. Collective."""
+        self.layout.set(out, self.linearization.gauss_newton_diagonal())
+        out.shift(self.shift_of_identity)
+
+    def shift(self, _: PETSc.Mat, amount: float) -> None:
+        """Add a multiple of the identity until the linearization changes, as Newton types do."""
+        self._shift += amount
+
+    def createSubMatrix(self, mat: PETSc.Mat, rows: PETSc.IS, _: PETSc.IS, __: PETSc.Mat | None) -> PETSc.Mat:
+        """The operator on the parameters that no bound holds, as bounded Newton types ask for it. Collective."""
+        size = (rows.getLocalSize(), PETSc.DETERMINE)
+        return PETSc.Mat().createPython((size, size), RestrictedOperator(mat, rows), comm=self.layout.comm)
+
+
+class GaussNewtonOperator(GaussNewtonProducts):
+    """JᵀJ + λI where the solver is; the linearization is made at the first product after a new θ."""
 
     def __init__(self, layout: ParameterLayout, evaluator: Evaluator, damping: float = 0.0) -> None:
-        self.layout, self.evaluator, self.damping = layout, evaluator, damping
+        super().__init__(layout, damping)
+        self.evaluator = evaluator
         self._theta = layout.parameters.values.numpy().copy()
         self._linearization: Linearization | None = None
-        self._shift = 0.0
 
     def move_to(self, theta: np.ndarray) -> None:
         """θ (n,) of the next products; forgets PETSc's shifts."""
@@ -66,30 +109,6 @@ class GaussNewtonOperator:
         if self._linearization is None:
             self._linearization = self.evaluator.linearize(self._theta)
         return self._linearization
-
-    def mult(self, _: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:
-        """out = (JᵀJ + λI) v. Collective."""
-        direction = self.layout.gather(v).copy()
-        self.layout.set(out, self.linearization.gauss_newton_times(direction))
-        out.axpy(self.damping + self._shift, v)
-
-    def multTranspose(self, mat: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:
-        """The operator is symmetric."""
-        self.mult(mat, v, out)
-
-    def getDiagonal(self, _: PETSc.Mat, out: PETSc.Vec) -> None:
-        """diag(JᵀJ) + λ. Collective."""
-        self.layout.set(out, self.linearization.gauss_newton_diagonal())
-        out.shift(self.damping + self._shift)
-
-    def shift(self, _: PETSc.Mat, amount: float) -> None:
-        """Add a multiple of the identity until θ moves, as Newton types do."""
-        self._shift += amount
-
-    def createSubMatrix(self, mat: PETSc.Mat, rows: PETSc.IS, _: PETSc.IS, __: PETSc.Mat | None) -> PETSc.Mat:
-        """The operator on the parameters that no bound holds, as bounded Newton types ask for it. Collective."""
-        size = (rows.getLocalSize(), PETSc.DETERMINE)
-        return PETSc.Mat().createPython((size, size), RestrictedOperator(mat, rows), comm=self.layout.comm)
 
 
 class RestrictedOperator:
@@ -194,7 +213,7 @@ class AssembledGaussNewton:
                 self.mat.setValues(indices, indices, block, addv=PETSc.InsertMode.INSERT)
         self.mat.assemble()
         diagonal = self.mat.getDiagonal()
-        self.mean_diagonal = max(diagonal.sum() / self.layout.size, float(np.finfo(float).tiny))
+        self.mean_diagonal = mean_of_diagonal(diagonal.sum(), self.layout.size)
         diagonal.destroy()
         self.mat.shift(self.damping * self.mean_diagonal)
         self.mat.setOption(PETSc.Mat.Option.SPD, True)  # here, because new entries make PETSc forget it
@@ -202,3 +221,81 @@ class AssembledGaussNewton:
     def destroy(self) -> None:
         """Collective."""
         self.mat.destroy()
+
+
+class LinearizedGaussNewton(GaussNewtonProducts):
+    """JᵀJ + λI at a given linearization: what a preconditioner sees that reads J, and no entries.
+
+    ``diagonal`` (n,) is that of JᵀJ; ``uncoupled`` are parameters that the preconditioner couples with no other.
+    """
+
+    def __init__(self, layout: ParameterLayout, uncoupled: np.ndarray) -> None:
+        super().__init__(layout, 0.0)
+        self.uncoupled = uncoupled
+        self.diagonal = np.ones(layout.size)
+        self._linearization: Linearization | None = None
+
+    @property
+    def linearization(self) -> Linearization:
+        """J of the last refresh."""
+        assert self._linearization is not None
+        return self._linearization
+
+    def coupled_products(self, directions: np.ndarray) -> np.ndarray:
+        """JᵀJ V (n, k), with only the diagonal in the rows and columns of ``uncoupled``. Collective."""
+        coupled = directions.copy()
+        coupled[self.uncoupled] = 0.0
+        products = self.linearization.gauss_newton_products(coupled)
+        products[self.uncoupled] = self.diagonal[self.uncoupled, None] * directions[self.uncoupled]
+        return products
+
+    def move_to(self, linearization: Linearization, relative_damping: float) -> None:
+        """Another J, with λ relative to the mean of the diagonal; forgets PETSc's shifts. Collective."""
+        self._linearization = linearization
+        self.diagonal = linearization.gauss_newton_diagonal()
+        self.damping = relative_damping * mean_of_diagonal(self.diagonal.sum(), self.layout.size)
+        self._shift = 0.0
+
+
+class MatrixFreeGaussNewton:
+    """The counterpart of :class:`AssembledGaussNewton` for preconditioners that read no entries."""
+
+    def __init__(self, layout: ParameterLayout, damping: float, uncoupled: np.ndarray | None = None) -> None:
+        self.layout, self.damping = layout, damping
+        self.context = LinearizedGaussNewton(layout, np.zeros(0, dtype=int) if uncoupled is None else uncoupled)
+        self.mean_diagonal = 1.0
+        sizes = ((layout.local_size, layout.size),) * 2
+        self.mat = PETSc.Mat().createPython(sizes, self.context, comm=layout.comm)
+        self.mat.setOption(PETSc.Mat.Option.SPD, True)
+        self.mat.setUp()
+
+    def assemble(self, linearization: Linearization) -> None:
+        """JᵀJ + λI at a linearization. Collective."""
+        self.context.move_to(linearization, self.damping)
+        self.mean_diagonal = mean_of_diagonal(self.context.diagonal.sum(), self.layout.size)
+        self.mat.assemble()
+
+    def destroy(self) -> None:
+        """Collective."""
+        self.mat.destroy()
+
+
+def mean_of_diagonal(total: float, size: int) -> float:
+    """Of JᵀJ from its trace; above zero also where J is zero."""
+    return max(float(total) / size, float(np.finfo(float).tiny))
+
+
+def gauss_newton_behind(pc: PETSc.PC, name: str) -> LinearizedGaussNewton:
+    """The context of the Pmat of a PC.
+
+    Raises
+    ------
+    OptionError     it is not a matrix of ours, so that there is no J
+    """
+    matrix = pc.getOperators()[1]
+    context = matrix.getPythonContext() if matrix.getType() == PETSc.Mat.Type.PYTHON else None
+    if not isinstance(context, LinearizedGaussNewton):
+        raise OptionError(
+            f"-pc_type {name} needs the Jacobian of a pescitrain system; use it as the outermost -pc_type"
+        )
+    return context

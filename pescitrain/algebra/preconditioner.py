@@ -10,14 +10,36 @@ import numpy as np
 from petsc4py import PETSc
 
 from pescitrain.algebra.decomposition import Block
+from pescitrain.algebra.hierarchy import Coarsening
 from pescitrain.algebra.layout import ParameterLayout
 from pescitrain.algebra.network_dm import create_network_dm
-from pescitrain.algebra.operators import AssembledGaussNewton, MatrixKind, RestrictedOperator
+from pescitrain.algebra.operators import (
+    AssembledGaussNewton,
+    MatrixFreeGaussNewton,
+    MatrixKind,
+    RestrictedOperator,
+)
 from pescitrain.algebra.options import get_string, set_default
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Linearization
 
 DIRECT = ("lu", "cholesky")
+
+OWN_PC_TYPES = {
+    "kfac": "pescitrain.algebra.kfac.KroneckerFactored",
+    "nystrom": "pescitrain.algebra.nystrom.Nystrom",
+    "spectral": "pescitrain.algebra.spectral.SpectralSchwarz",
+}
+"""Short name -> Python type, for ``-pc_type``; they read J and no entries."""
+
+
+def pc_type_of(prefix: str) -> str | None:
+    """What ``-<prefix>pc_type`` asks for, by the short name if it is one of ours; None if nothing."""
+    name = get_string(prefix + "pc_type")
+    if name == PETSc.PC.Type.PYTHON:
+        context = get_string(prefix + "pc_python_type")
+        return next((short for short, python in OWN_PC_TYPES.items() if python == context), name)
+    return name
 
 
 class Preconditioner:
@@ -27,9 +49,11 @@ class Preconditioner:
     ----------
     layout, blocks : the parameters and their decomposition
     prefix : str            options prefix: a bare ``-pc_type``, ``-sub_*``, ``-fieldsplit_*``, ``-mg_*`` means this PC
-    kind : str or None      ``-gn_mat``; None: dense for lu and cholesky, else blocks
+    kind : str or None      ``-gn_mat``; None: dense for lu, cholesky and mg, none for our own types, else blocks
     damping : float         ``-gn_shift``, relative to the mean of the diagonal
     uncoupled : (k,)        parameters that P couples with no other; none unless given
+    coarsening, levels      ``-hier_type`` and ``-hier_levels``: the networks of ``-pc_type mg``
+    rows : int              ``-gn_rows``: P is made from a random part of about this many; 0: from all
     """
 
     def __init__(
@@ -40,13 +64,22 @@ class Preconditioner:
         kind: MatrixKind | None,
         damping: float,
         uncoupled: np.ndarray | None = None,
+        coarsening: Coarsening = "both",
+        levels: int = 2,
+        rows: int = 0,
     ) -> None:
-        self.layout, self.blocks, self.prefix = layout, blocks, prefix
-        self.pc_type = get_string(prefix + "pc_type", "asm") or "asm"
-        self.matrix = AssembledGaussNewton(
-            layout, blocks, kind or ("dense" if self.pc_type in DIRECT else "blocks"), damping, uncoupled
-        )
-        self.dm = create_network_dm(layout, blocks, lambda: self.matrix.mat)
+        self.layout, self.blocks, self.prefix, self.levels, self.rows = layout, blocks, prefix, levels, rows
+        self.pc_type = pc_type_of(prefix) or "asm"
+        self.matrix: AssembledGaussNewton | MatrixFreeGaussNewton
+        if self.pc_type in OWN_PC_TYPES:
+            if kind is not None:
+                raise OptionError(f"-gn_mat {kind}: -{prefix}pc_type {self.pc_type} reads no entries; leave it out")
+            self.matrix = MatrixFreeGaussNewton(layout, damping, uncoupled)
+        else:
+            self.matrix = AssembledGaussNewton(
+                layout, blocks, kind or ("dense" if self.pc_type in (*DIRECT, "mg") else "blocks"), damping, uncoupled
+            )
+        self.dm = create_network_dm(layout, blocks, lambda: self.matrix.mat, coarsening)
         self.pc = self._create_pc()
         self.scale = 1.0
         self._checked = False
@@ -61,23 +94,63 @@ class Preconditioner:
         }
         if self.pc_type == "asm":
             defaults |= {"pc_asm_sub_mat_type": "seqdense", "sub_pc_type": "cholesky"}
+        elif self.pc_type == "gasm":
+            self._require_blocks_on_one_rank()
+            defaults |= {"pc_gasm_type": "basic", "pc_gasm_use_dm_subdomains": True, "sub_pc_type": "cholesky"}
         elif self.pc_type == "bjacobi":
             defaults |= {"sub_pc_type": "cholesky", "sub_pc_factor_mat_ordering_type": "natural"}
+        elif self.pc_type == "mg":
+            defaults |= self._multigrid_defaults()
         for key, value in defaults.items():
             set_default(prefix + key, value)
         pc = PETSc.PC().create(self.layout.comm)
         pc.setOptionsPrefix(prefix or None)
         pc.setOperators(self.matrix.mat, self.matrix.mat)
         pc.setDM(self.dm)
-        if self.pc_type in DIRECT and self.layout.comm.size > 1:
+        options = PETSc.Options()
+        if self.pc_type in OWN_PC_TYPES:
+            options[prefix + "pc_type"] = PETSc.PC.Type.PYTHON  # PETSc reads it again for the KSP of a SNES
+            set_default(prefix + "pc_python_type", OWN_PC_TYPES[self.pc_type])
+        elif self.pc_type in DIRECT and self.layout.comm.size > 1:
             set_default(prefix + "redundant_pc_type", self.pc_type)
-            PETSc.Options()[prefix + "pc_type"] = "redundant"
+            options[prefix + "pc_type"] = PETSc.PC.Type.REDUNDANT
         pc.setFromOptions()
         return pc
 
-    def refresh(self, linearization: Linearization) -> None:
-        """P from the linearization at a new θ; the PC is set up again at its next application. Collective."""
-        self.matrix.assemble(linearization)
+    def _require_blocks_on_one_rank(self) -> None:
+        """GASM aborts where the part of a subdomain without its overlap lives on several ranks."""
+        for block in self.blocks:
+            if self.layout.owner(int(block.owned[0])) != self.layout.owner(int(block.owned[-1])):
+                raise OptionError(
+                    f"-{self.prefix}pc_type gasm: block {block.name} lives on several ranks, which PETSc's GASM does "
+                    "not take; use -pc_type asm, or -part_owner blocks with blocks that fit the ranks"
+                )
+
+    def _multigrid_defaults(self) -> dict[str, object]:
+        """V-cycles with Schwarz smoothers, symmetric: damped by the number of blocks, so that no sum overshoots."""
+        smoother = {
+            "ksp_type": "richardson",
+            "ksp_richardson_scale": 1.0 / len(self.blocks),
+            "pc_type": "asm",
+            "pc_asm_type": "basic",
+            "pc_asm_dm_subdomains": True,
+            "pc_asm_sub_mat_type": "seqdense",
+            "sub_pc_type": "cholesky",
+        }
+        coarse = {"pc_type": "redundant", "redundant_pc_type": "cholesky"}
+        return {
+            "pc_mg_levels": self.levels,
+            "pc_mg_galerkin": "both",
+            **{f"mg_levels_{key}": value for key, value in smoother.items()},
+            **{f"mg_coarse_{key}": value for key, value in coarse.items()},
+        }
+
+    def refresh(self, linearization: Linearization, draw: int = 0) -> None:
+        """P from the linearization at a new θ; the PC is set up again at its next application. Collective.
+
+        ``draw``: the number of the random part of the residual, where P is made from a part.
+        """
+        self.matrix.assemble(linearization.subset(self.rows, draw) if self.rows else linearization)
 
     def apply(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y ≈ scale · P⁻¹ x. Collective."""

@@ -53,16 +53,22 @@ class System:
         self.objective_gradient(x, g)
 
     def linearize(
-        self, x: PETSc.Vec, preconditioner: Preconditioner | None, refresh: bool = True, damping: float = 0.0
+        self,
+        x: PETSc.Vec,
+        preconditioner: Preconditioner | None,
+        refresh: bool = True,
+        damping: float = 0.0,
+        draw: int = 0,
     ) -> None:
         """Move the Gauss–Newton operator to x and refresh the preconditioner there, if there is one. Collective.
 
-        ``damping``: λ of the operator JᵀJ + λI, relative to the mean of the diagonal of JᵀJ.
+        ``damping``: λ of the operator JᵀJ + λI, relative to the mean of the diagonal of JᵀJ. ``draw``: the number of
+        the random part of the samples that the preconditioner sees; the iteration, so that a restart draws it again.
         """
         context = self.gauss_newton
         context.move_to(self.layout.gather(x))
         if preconditioner is not None and refresh:
-            preconditioner.refresh(context.linearization)
+            preconditioner.refresh(context.linearization, draw)
         context.damping = 0.0
         if damping > 0.0:
             known = preconditioner is not None

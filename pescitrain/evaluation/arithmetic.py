@@ -14,7 +14,7 @@ class Arithmetic:
 
     Each kind of work is an event of its own: ``PSTObjective``, ``PSTGradient``, ``PSTResidual``, ``PSTLinearize``,
     ``PSTJacobianMult``, ``PSTJacobianMultTranspose``, ``PSTGaussNewtonBlocks``, ``PSTGaussNewtonMatrix``,
-    ``PSTSampleGramMatrix``, ``PSTGaussNewtonDiagonal``.
+    ``PSTSampleGramMatrix``, ``PSTGaussNewtonDiagonal``, ``PSTGaussNewtonProducts``, ``PSTKroneckerFactors``.
     """
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from pescitrain.errors import EvaluationError
 from pescitrain.evaluation.arithmetic import Arithmetic
 from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, FunctionalJacobian
-from pescitrain.evaluation.linearization import Linearization
+from pescitrain.evaluation.linearization import ChunkPlace, Linearization
 from pescitrain.evaluation.residuals import Residuals
 from pescitrain.evaluation.samples import Chunk, TermSamples, samples_at
 from pescitrain.networks.parameters import FlatParameters
@@ -195,7 +195,20 @@ class Evaluator:
         if self._recent.find(theta) is None:
             self._recent.add(theta, value, None)
         residual = np.concatenate(residuals) if residuals else np.zeros(0)
-        return Linearization(self.comm, self.parameters, jacobians, residual, self.counters, self.arithmetic)
+        return Linearization(
+            self.comm, self.parameters, jacobians, residual, self.counters, self.arithmetic, self._places()
+        )
+
+    def _places(self) -> list[ChunkPlace]:
+        """Where the chunks of this rank lie among the samples of all."""
+        places = []
+        for term, samples in enumerate(self.samples):
+            total = len(samples.points)
+            first = total * self.comm.rank // self.comm.size
+            for chunk in samples.chunks:
+                places.append(ChunkPlace(term, first, chunk.samples, total))
+                first += chunk.samples
+        return places
 
     def _chunks(self) -> list[tuple[int, TermSamples, Chunk]]:
         return [(term, samples, chunk) for term, samples in enumerate(self.samples) for chunk in samples.chunks]

@@ -9,7 +9,8 @@ autograd.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -37,6 +38,48 @@ class ChunkJacobian(Protocol):
     def transposed(self, entries: Sequence[Entry]) -> Tensor:
         """Jᵀ of these parameters, one after the other: (Σ sizes, rows), contiguous."""
         ...
+
+    def subset(self, samples: Tensor, scale: float) -> ChunkJacobian:
+        """The rows of some samples (indices in this chunk), times a factor."""
+        ...
+
+    def kronecker_factors(self) -> list[KroneckerFactor] | None:
+        """Second moments of every affine layer in the sweep; None where they are not known."""
+        ...
+
+
+@dataclass(frozen=True)
+class KroneckerFactor:
+    """Second moments of the inputs and of the cotangents of one affine layer, summed over samples and components.
+
+    With one sample and one component, its block of JᵀJ is ``cotangents`` ⊗ ``inputs``, the weights row by row and the
+    bias as a last column; in general ``cotangents`` ⊗ ``inputs`` / ``count`` approximates the block (KFAC-expand:
+    Eschenhagen et al., arXiv:2311.00636, for the components of a jet: Dangel et al., arXiv:2405.15603).
+    """
+
+    weight: Entry
+    bias: Entry | None
+    inputs: Tensor  # Σ a aᵀ (in, in), or (in + 1, in + 1) with a bias
+    cotangents: Tensor  # Σ g gᵀ (out, out)
+    count: Tensor  # (1,): samples × components
+
+    @classmethod
+    def zero(cls, weight: Entry, bias: Entry | None) -> KroneckerFactor:
+        """Of no samples."""
+        rows, columns = weight.parameter.shape
+        size = columns + (bias is not None)
+        inputs, cotangents, count = (torch.zeros(*s, dtype=torch.float64) for s in ((size, size), (rows, rows), (1,)))
+        return cls(weight, bias, inputs, cotangents, count)
+
+    def plus(self, other: KroneckerFactor) -> KroneckerFactor:
+        """Of the samples of both."""
+        return KroneckerFactor(
+            self.weight,
+            self.bias,
+            self.inputs + other.inputs,
+            self.cotangents + other.cotangents,
+            self.count + other.count,
+        )
 
 
 @dataclass(frozen=True)
@@ -150,6 +193,29 @@ class FactoredJacobian:
         for one, other in products[1:]:
             out.addcmul_(one, other)
 
+    def subset(self, samples: Tensor, scale: float) -> FactoredJacobian:
+        part = copy(self)
+        part.samples, part.rows = len(samples), len(samples) * self.count
+        part._affine = [
+            replace(f, inputs=f.inputs[..., samples], cotangents=scale * f.cotangents[..., samples])
+            for f in self._affine
+        ]
+        part._small = [replace(f, derivative=scale * f.derivative[..., samples]) for f in self._small]
+        return part
+
+    def kronecker_factors(self) -> list[KroneckerFactor]:
+        result = []
+        for factor in self._affine:
+            inputs = factor.inputs
+            if factor.bias is not None:
+                ones = torch.zeros(len(inputs), 1, self.samples, dtype=inputs.dtype)
+                ones[: self.sides] = 1.0
+                inputs = torch.cat((inputs, ones), dim=1)
+            count = torch.full((1,), float(len(inputs) * self.samples), dtype=torch.float64)
+            a, g = (torch.bmm(jet, jet.mT).sum(0) for jet in (inputs, factor.cotangents.flatten(0, 1)))
+            result.append(KroneckerFactor(factor.weight, factor.bias, a, g, count))
+        return result
+
 
 class FunctionalJacobian:
     """J of any residual by forward and reverse mode of `torch.func`; nothing but θ is stored."""
@@ -205,6 +271,15 @@ class FunctionalJacobian:
         jacobian = torch.func.vmap(torch.func.jacrev(rows_of_sample), in_dims=(None, 0, 0, 0))
         blocks = jacobian(chosen, by_sample(chunk.x, 0), chunk.scale, present)
         return torch.cat([blocks[e.name].reshape(self.rows, -1).t() for e in entries])
+
+    def subset(self, samples: Tensor, scale: float) -> FunctionalJacobian:
+        part = copy(self)
+        part._chunk = self._chunk.subset(samples, scale, self._samples.sides)
+        part.rows = len(samples) * self._samples.rows
+        return part
+
+    def kronecker_factors(self) -> None:
+        return None
 
 
 def _span(entry: Entry) -> slice:

@@ -52,6 +52,24 @@ class Chunk:
         """N."""
         return self.scale.numel()
 
+    def subset(self, samples: Tensor, scale: float, sides: int) -> Chunk:
+        """Some of its samples, their residuals times a factor."""
+
+        def of_points(points: Tensor | None, dim: int) -> Tensor | None:
+            if points is None:
+                return None
+            return points.unflatten(dim, (sides, self.samples)).index_select(dim + 1, samples).flatten(dim, dim + 1)
+
+        return Chunk(
+            self.x.unflatten(0, (sides, self.samples))[:, samples].flatten(0, 1),
+            scale * self.scale[samples],
+            of_points(self.normal, 0),
+            None if self.data is None else self.data[samples],
+            {name: part for name, jet in self.embedded.items() if (part := of_points(jet, 2)) is not None},
+            of_points(self.base, 2),
+            of_points(self.factor, 2),
+        )
+
 
 @dataclass
 class TermSamples:

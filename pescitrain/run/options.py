@@ -169,6 +169,13 @@ class StageOptions:
     gn_damping: float | None = option(
         None, "damping of the Gauss-Newton operator in nls and newtonls, relative likewise", minimum=0, note="-gn_shift"
     )
+    gn_rows: int = option(
+        0, "residual rows, drawn at random for each refresh, that the preconditioner is made from; 0: all", minimum=0
+    )
+    hier_type: str = option(
+        "both", "how the networks of -pc_type mg are coarsened from level to level", choices=("depth", "width", "both")
+    )
+    hier_levels: int = option(2, "networks of -pc_type mg, the trained one among them", minimum=1)
     gn_shift: float = option(3e-2, "damping of that matrix, relative to the mean of its diagonal", minimum=0)
 
 

@@ -12,6 +12,7 @@ import torch
 from petsc4py import PETSc
 
 from pescitrain.algebra.options import get_string, set_default
+from pescitrain.algebra.preconditioner import OWN_PC_TYPES
 from pescitrain.errors import OptionError, PescitrainError
 from pescitrain.problem import Problem
 from pescitrain.run import checkpoint, report
@@ -86,6 +87,8 @@ def _check_types(prefix: str) -> None:
     known = {"pc_type": PETSc.PC.Type, "sub_pc_type": PETSc.PC.Type, "ksp_type": PETSc.KSP.Type}
     for option, types in known.items():
         names = sorted(value for key, value in vars(types).items() if key.isupper())
+        if option == "pc_type":
+            names = sorted([*names, *OWN_PC_TYPES])
         name = get_string(prefix + option, get_string(option))
         if name is not None and name not in names:
             near = get_close_matches(name, names, n=1, cutoff=0.5)

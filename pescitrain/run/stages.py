@@ -49,11 +49,15 @@ def create_solver(setup: Setup, prefix: str, options: StageOptions, monitor: Cal
     if kind == "auto":
         snes, tao = get_string(f"{prefix}snes_type"), get_string(f"{prefix}tao_type")
         kind = "snes" if snes is not None and tao is None else "tao"
+    coarsening = "depth" if options.hier_type == "depth" else "width" if options.hier_type == "width" else "both"
     gauss_newton = GaussNewtonSettings(
         None if options.gn_mat == "auto" else options.gn_mat,
         options.gn_lag or None,
         options.gn_shift,
         options.gn_damping,
+        options.gn_rows,
+        coarsening,
+        options.hier_levels,
     )
     solver_class = SnesSolver if kind == "snes" else TaoSolver
     return solver_class(setup.system, prefix, gauss_newton, monitor)
@@ -175,7 +179,10 @@ class Training:
                 out_of_time = self.setup.evaluator.comm.bcast(spent >= options.max_time)
             return out_of_time
 
-        solver = create_solver(self.setup, prefix, options, monitor)
+        try:
+            solver = create_solver(self.setup, prefix, options, monitor)
+        except PETSc.Error as error:
+            raise _cause(error, prefix) from error
         for notice in solver.notices:
             say(f"note: {notice}")
         say(f"stage {name or 'main'}: {solver.kind}:{solver.label}, preconditioner {solver.pc_label}")

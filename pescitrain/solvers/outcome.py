@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pescitrain.algebra.hierarchy import Coarsening
+
 Array = NDArray[np.float64]
 
 
@@ -52,7 +54,7 @@ Monitor = Callable[[Iterate], bool]
 
 @dataclass(frozen=True)
 class GaussNewtonSettings:
-    """How the preconditioner is made: the ``-gn_*`` options of a stage.
+    """How the preconditioner is made: the ``-gn_*`` and ``-hier_*`` options of a stage.
 
     lag None means the default of the method: each linearization for Newton types, every 10 iterations for
     quasi-Newton ones.
@@ -62,6 +64,9 @@ class GaussNewtonSettings:
     lag: int | None = None
     shift: float = 3e-2
     damping: float | None = None
+    rows: int = 0
+    coarsening: Coarsening = "both"
+    levels: int = 2
 
     @property
     def damping_of_line_search(self) -> float:

@@ -7,7 +7,7 @@ from petsc4py import PETSc
 
 from pescitrain.algebra import Preconditioner, System
 from pescitrain.algebra.operators import MatrixKind
-from pescitrain.algebra.options import get_string
+from pescitrain.algebra.preconditioner import OWN_PC_TYPES, pc_type_of
 from pescitrain.errors import OptionError
 from pescitrain.solvers.names import TAO_NEWTON
 from pescitrain.solvers.outcome import GaussNewtonSettings
@@ -23,20 +23,37 @@ def create_preconditioner(
 
     A method without a slot for one gets none; if the user named one, a notice says so.
     """
-    asked = get_string(prefix + "pc_type")
+    asked = pc_type_of(prefix)
     if asked == "none" or (settings.matrix == "none" and asked is None):
         return None
     if not takes_one:
         if asked is not None:
             notices.append(f"-{prefix}pc_type {asked} has no effect: {method} takes no preconditioner")
         return None
-    if settings.matrix == "none":
+    if asked == "lmvm":
+        raise OptionError(
+            f"-{prefix}pc_type lmvm is the identity here, because nothing gives it secant pairs: use "
+            "-tao_bnk_pc_type lmvm with bntr, bntl or bnls, which do, or blmvm"
+        )
+    if settings.matrix == "none" and asked not in OWN_PC_TYPES:
         raise OptionError(f"-gn_mat none leaves -{prefix}pc_type {asked} without a matrix: use blocks or dense")
-    matrix: MatrixKind | None = "dense" if settings.matrix == "dense" else "blocks" if settings.matrix else None
+    matrix: MatrixKind | None = "dense" if settings.matrix == "dense" else None
+    if settings.matrix == "blocks":
+        matrix = "blocks"
     bounded = None
     if system.bounds is not None and method not in TAO_NEWTON:
         bounded = np.flatnonzero(np.isfinite(system.bounds[0]) | np.isfinite(system.bounds[1]))
-    return Preconditioner(system.layout, system.blocks, prefix, matrix, settings.shift, bounded)
+    return Preconditioner(
+        system.layout,
+        system.blocks,
+        prefix,
+        matrix,
+        settings.shift,
+        bounded,
+        settings.coarsening,
+        settings.levels,
+        settings.rows,
+    )
 
 
 def forward_krylov_options(prefix: str, slot: str) -> None:

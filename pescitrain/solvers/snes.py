@@ -36,7 +36,7 @@ class SnesSolver:
         self.max_iterations = 0
         self._norm_at_start: float | None = None
         self._stop = False
-        self._linearizations = 0
+        self._start, self._linearizations = 0, 0
 
     @property
     def pc_label(self) -> str:
@@ -45,6 +45,7 @@ class SnesSolver:
 
     def run(self, theta: PETSc.Vec, start: int, segment: int, memory: Memory) -> tuple[Outcome, Memory]:
         """Go on from ``theta`` (overwritten); as :meth:`TaoSolver.run`. Collective."""
+        self._start = start
         snes = self._create()
         try:
             return self._solve(snes, theta, start, segment, memory)
@@ -104,10 +105,12 @@ class SnesSolver:
             defaults |= {"npc_snes_type": "nrichardson", "npc_snes_max_it": 1, "npc_snes_linesearch_type": "bt"}
         return defaults
 
-    def _jacobian(self, _: PETSc.SNES, x: PETSc.Vec, __: PETSc.Mat, ___: PETSc.Mat) -> None:
+    def _jacobian(self, snes: PETSc.SNES, x: PETSc.Vec, __: PETSc.Mat, ___: PETSc.Mat) -> None:
         refresh = self._linearizations % self.lag == 0
         damping = 0.0 if self.type == "newtontr" else self.settings.damping_of_line_search
-        self.system.linearize(x, self.preconditioner, refresh, damping)
+        # A nonlinear preconditioner has no iterations of its own: it is called once in each.
+        reached = snes.getIterationNumber() if self.type in SNES_LINEAR else self._linearizations
+        self.system.linearize(x, self.preconditioner, refresh, damping, self._start + reached)
         self._linearizations += 1
 
     def _solve(

@@ -65,7 +65,7 @@ class TaoSolver:
         self._answers: Answers = deque()
         self._reported = -1
         self._linearized_at: Array | None = None
-        self._linearizations = 0
+        self._start, self._linearizations = 0, 0
 
     def _resolve(self, name: str) -> str:
         """PETSc's type for a name; our own types become Python types in the database."""
@@ -136,13 +136,14 @@ class TaoSolver:
     def _hessian(self, _: PETSc.TAO, x: PETSc.Vec, __: PETSc.Mat, ___: PETSc.Mat) -> None:
         refresh = self._linearizations % self.lag == 0
         damping = self.settings.damping_of_line_search if self.type == "nls" else 0.0
-        self.system.linearize(x, self.preconditioner, refresh, damping)
+        # The iterate that the monitor saw last: TAO's own number differs at the start of a solve.
+        self.system.linearize(x, self.preconditioner, refresh, damping, max(self._reported, self._start))
         self._linearizations += 1
 
     def _solve(
         self, tao: PETSc.TAO, theta: PETSc.Vec, start: int, segment: int, memory: Memory
     ) -> tuple[Outcome, Memory]:
-        self._linearizations = 0
+        self._start, self._linearizations = start, 0
         self._reported = -1
         remembers = self.type == "blmvm"
         if remembers:
@@ -246,7 +247,7 @@ class TaoSolver:
                 if self.monitor(Iterate(start + iteration, theta, objective, gradient_norm)):
                     tao.setConvergedReason(PETSc.TAO.ConvergedReason.CONVERGED_USER)
             if quasi_newton:
-                self._update_initial_matrix(x, iteration > 0 and (start + iteration) % self.lag == 0, recorder)
+                self._update_initial_matrix(x, iteration, recorder)
 
         tao.setMonitor(watch)
 
@@ -256,23 +257,24 @@ class TaoSolver:
         point = memory.get("linearized_at", [None])[0]
         self.preconditioner.scale = 1.0
         if point is None or start % self.lag == 0:
-            self._refresh(theta)
+            self._refresh(theta, start)
         elif not np.array_equal(point, self._linearized_at):
             vec = self.system.layout.vec_from(point)
-            self._refresh(vec)
+            self._refresh(vec, start - start % self.lag)
             vec.destroy()
         self.preconditioner.require_symmetric_positive_definite(self.label)
 
-    def _refresh(self, x: PETSc.Vec) -> None:
+    def _refresh(self, x: PETSc.Vec, iteration: int) -> None:
         """Make the preconditioner anew at x. Collective."""
-        self.system.linearize(x, self.preconditioner)
+        self.system.linearize(x, self.preconditioner, draw=iteration)
         self._linearized_at = self.system.layout.gather(x).copy()
 
-    def _update_initial_matrix(self, x: PETSc.Vec, refresh: bool, recorder: QuasiNewtonMemory | None) -> None:
+    def _update_initial_matrix(self, x: PETSc.Vec, iteration: int, recorder: QuasiNewtonMemory | None) -> None:
         """Refresh the preconditioner where it is time, and scale it to the last secant pair."""
         assert self.preconditioner is not None
-        if refresh:
-            self._refresh(x)
+        reached = self._start + iteration
+        if iteration > 0 and reached % self.lag == 0:
+            self._refresh(x, reached)
         pair = recorder.last_pair(x) if recorder is not None else None
         if pair is not None:
             self.preconditioner.rescale(*pair)

@@ -70,6 +70,21 @@ def test_asm_is_the_sum_of_the_inverses_of_the_blocks(comm, overlap, blocks, own
     pre.destroy()
 
 
+@pytest.mark.parametrize("overlap", [0, 1])
+def test_gasm_is_what_asm_is(comm, overlap):
+    parts = setting(comm, "inverse", overlap=overlap)
+    pre = preconditioner(parts, "gasm")
+    close(applied(parts, pre), schwarz(damped(parts), [b.active for b in parts.blocks]))
+    pre.require_symmetric_positive_definite("cg")
+
+
+@pytest.mark.parallel(2, 3)
+def test_gasm_takes_no_block_that_lives_on_several_ranks(comm):
+    parts = setting(comm, "inverse", "even")
+    with pytest.raises(OptionError, match=r"^-pc_type gasm: block .* lives on several ranks, .*use -pc_type asm"):
+        preconditioner(parts, "gasm")
+
+
 def test_asm_without_an_option_is_the_default(comm):
     parts = setting(comm, "inverse")
     pre = Preconditioner(parts.layout, parts.blocks, "", None, DAMPING)

@@ -37,6 +37,8 @@ def test_products_and_entries_are_those_of_the_dense_jacobian(linearized):
     close(linearization.times(v), jacobian @ v)
     close(linearization.transpose_times(w), jacobian.T @ w)
     close(linearization.gauss_newton_times(v), jacobian.T @ (jacobian @ v))
+    several = np.stack((v, random_vector(len(theta), 6), np.zeros(len(theta)))).T
+    close(linearization.gauss_newton_products(several), jacobian.T @ (jacobian @ several))
     close(linearization.gauss_newton_diagonal(), (jacobian**2).sum(0))
     close(linearization.transpose_times(linearization.residual), evaluator.objective_gradient(theta)[1])
 

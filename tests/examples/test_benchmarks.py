@@ -117,3 +117,18 @@ def test_errors_and_seconds_of_a_curve(monkeypatch):
     curve = importlib.import_module("peers").Curve([0.0, 1.0, 3.0], [1.0, 5.0, 9.0], [1.0, 0.1, 0.2])
     assert (curve.error_at(0.5), curve.error_at(2.0), curve.error_at(9.0)) == (1.0, 0.1, 0.2)
     assert (curve.seconds_to(0.5), curve.seconds_to(0.01)) == (1.0, float("inf"))
+
+
+def test_krylov_iterations_are_tabled_for_every_stage_and_damping():
+    chosen = "--problems burgers --stages 0,3 --dampings 3e-2 --pcs none,asm,nystrom,mg,cholesky --limit 300".split()
+    tiny = "-net_width 4 -net_depth 3 -sample_points 200 -sample_boundary_points 40".split()
+    ended = program([sys.executable, str(BENCHMARKS / "krylov.py"), *chosen, *tiny])
+    assert ended.code == 0, ended.err
+    lines = ended.out.splitlines()
+    assert lines[0].startswith("burgers, seed 0: 57 parameters, ")
+    assert [line.split(":")[0] for line in lines[1:3]] == ["stage 0", "stage 3"]
+    rows = {line[:34].strip(): line[34:].split() for line in lines[4:]}
+    assert {name.partition(",")[0] for name in rows} == {"none", "asm", "nystrom", "mg", "cholesky"}
+    assert all(len(row) == 4 for row in rows.values())  # two stages, set-up, application
+    assert rows["cholesky"][:2] == ["1", "1"]
+    assert int(rows["nystrom, rank 40"][1]) < int(rows["none"][1])

@@ -15,12 +15,14 @@ pytestmark = pytest.mark.parallel
 CASE = CASES["poisson"]
 
 
-def solver_for(comm, name, lag, seen, **options):
+def solver_for(comm, name, lag, seen, rows=0, **options):
     defaults = {"tao_type": name, "pc_type": "asm", "tao_gatol": 0, "tao_grtol": 0}
     for key, value in (defaults | options).items():
         PETSc.Options()[key] = value
     system = system_of(CASE.build(comm), overlap=1)
-    return TaoSolver(system, "", GaussNewtonSettings(lag=lag), lambda it: seen.append(it.theta.copy()) or False)
+    return TaoSolver(
+        system, "", GaussNewtonSettings(lag=lag, rows=rows), lambda it: seen.append(it.theta.copy()) or False
+    )
 
 
 def asm(system):
@@ -93,13 +95,17 @@ def test_a_pair_without_curvature_leaves_the_scale(comm):
     preconditioner.destroy()
 
 
-def test_a_run_that_is_cut_between_two_refreshes_continues(comm):
-    """The preconditioner is made again at the point where it was made, not at the cut."""
+@pytest.mark.parametrize("rows", [0, 15])
+@pytest.mark.parametrize("name", ["blmvm", "nls"])
+def test_a_run_that_is_cut_between_two_refreshes_continues(comm, name, rows):
+    """The preconditioner is made again at the point where it was made, not at the cut, and from the same rows."""
+    if name == "nls":  # refreshes at each iteration
+        PETSc.Options()["ksp_max_it"] = 3
     paths = []
     for lengths in ([12], [7, 5]):
         seen, memory, position, theta = [], {}, 0, start(CASE.build())
         for length in lengths:
-            solver = solver_for(comm, "blmvm", 5, seen)
+            solver = solver_for(comm, name, 5 if name == "blmvm" else 1, seen, rows)
             x = solver.system.layout.vec_from(theta)
             _, memory = solver.run(x, position, length, memory)
             position, theta = position + length, solver.system.layout.gather(x).copy()

@@ -184,7 +184,7 @@ def test_a_method_that_ignores_bounds_is_refused_where_there_are_some(comm, name
 
 @pytest.mark.parallel
 @pytest.mark.parametrize("name", ["blmvm", "bqnls", "bqnktr", "bnls", "bntr", "bntl", "tron", "bncg"])
-@pytest.mark.parametrize("pc_type", ["none", "asm", "cholesky"])
+@pytest.mark.parametrize("pc_type", ["none", "asm", "cholesky", "kfac", "nystrom", "spectral"])
 def test_a_bounded_method_stops_at_the_bound(comm, name, pc_type):
     best = least_squares_minimum(LINEAR.build())
     lower, upper = np.full_like(best, -np.inf), np.full_like(best, np.inf)
@@ -211,6 +211,13 @@ def test_a_preconditioner_without_a_matrix_is_refused(comm):
         create(comm, "tao", "blmvm", settings=GaussNewtonSettings(matrix="none"), pc_type="asm")
 
 
+def test_secant_pairs_that_nobody_gives_are_refused(comm):
+    with pytest.raises(
+        OptionError, match=r"^-pc_type lmvm is the identity here, .*use -tao_bnk_pc_type lmvm with bntr"
+    ):
+        create(comm, "tao", "bntr", pc_type="lmvm")
+
+
 def test_no_matrix_means_no_preconditioner(comm):
     method = create(comm, "tao", "blmvm", settings=GaussNewtonSettings(matrix="none"))
     assert method.preconditioner is None
@@ -222,3 +229,14 @@ def test_the_matrix_is_the_one_that_is_asked_for(comm, matrix, kind):
     method = create(comm, "tao", "blmvm", settings=GaussNewtonSettings(matrix=matrix), pc_type="asm")
     assert method.preconditioner is not None
     assert method.preconditioner.matrix.kind == kind
+
+
+@pytest.mark.parallel
+@pytest.mark.parametrize("pc_type", ["kfac", "nystrom", "spectral"])
+@pytest.mark.parametrize(("kind", "name"), [("tao", "blmvm"), ("tao", "nls"), ("snes", "newtontr"), ("snes", "qn")])
+def test_own_preconditioners_lead_to_the_minimum_without_a_matrix(comm, kind, name, pc_type):
+    method = create(comm, kind, name, settings=GaussNewtonSettings(matrix="none"), pc_type=pc_type)
+    theta, outcome, _ = solve(method)
+    assert method.pc_label == pc_type
+    assert not outcome.diverged
+    np.testing.assert_allclose(LINEAR.build().objective_gradient(theta)[1], 0.0, atol=1e-5)

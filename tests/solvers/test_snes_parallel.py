@@ -90,7 +90,7 @@ def test_the_trust_region_measures_the_objective_and_not_the_gradient(comm):
 @pytest.mark.parametrize(("lag", "refreshes"), [(1, 4), (2, 2), (10, 1)])
 def test_the_preconditioner_is_refreshed_every_lag_linearizations(comm, monkeypatch, lag, refreshes):
     seen, refresh = [], Preconditioner.refresh
-    monkeypatch.setattr(Preconditioner, "refresh", lambda self, at: seen.append(1) or refresh(self, at))
+    monkeypatch.setattr(Preconditioner, "refresh", lambda self, at, draw: seen.append(draw) or refresh(self, at, draw))
     PETSc.Options()["snes_type"], PETSc.Options()["snes_max_it"] = "newtonls", 4
     solver = SnesSolver(system_of(CASES["poisson"].build(comm)), "", GaussNewtonSettings(lag=lag), lambda _: False)
     x = solver.system.layout.vec_from(start(CASES["poisson"].build()))

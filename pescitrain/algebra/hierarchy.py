@@ -1,0 +1,152 @@
+"""Coarser networks, and the sparse matrices that prolong their parameters: the hierarchy of ``-pc_type mg``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from pescitrain.algebra.layout import Layout, ParameterLayout
+from pescitrain.errors import OptionError
+from pescitrain.networks.parameters import Layer
+
+Coarsening = Literal["depth", "width", "both"]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Level:
+    """The parameters of one network of the hierarchy: their distribution, and the shapes of each layer's tensors."""
+
+    layout: Layout
+    shapes: list[list[Shape]]
+
+
+@dataclass(frozen=True)
+class _Transfer:
+    """The layers of a coarser network, and P as a list of entries."""
+
+    layers: list[Layer]
+    shapes: list[list[Shape]]
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    values: NDArray[np.float64]
+
+
+def finest_level(layout: ParameterLayout) -> Level:
+    """The network that is trained."""
+    shapes = [
+        [tuple(e.parameter.shape) for e in layout.parameters.entries if layer.start <= e.start < layer.stop]
+        for layer in layout.layers
+    ]
+    return Level(layout, shapes)
+
+
+def coarsen(fine: Level, kind: Coarsening) -> tuple[Level, PETSc.Mat]:
+    """A network of half the depth or width (or both), and P (n_fine, n_coarse). Collective.
+
+    depth   hidden layers of equal shapes that follow each other become one by twos: both get its parameters, which is
+            prolongation constant in time for a residual network (Kopaničáková & Krause, arXiv:2107.07572)
+    width   neurons 2j and 2j + 1 of every hidden layer become one: both get its incoming weights and bias, and each one
+            half of its outgoing weights, so that the prolonged network is the coarse one
+
+    What lives on a rank stays there: a coarse parameter is owned by the rank of the first that it prolongs to.
+
+    Raises
+    ------
+    OptionError     width in a network that is not a chain of affine layers; nothing is left to coarsen
+    """
+    pairs = _by_width if kind == "width" else _by_depth
+    transfer = pairs(fine.layout.layers, fine.shapes)
+    if kind == "both":
+        transfer = _product(transfer, _by_width(transfer.layers, transfer.shapes))
+    size, old = transfer.layers[-1].stop, fine.layout
+    if size == old.size:
+        raise OptionError(
+            f"-hier_type {kind}: a network of {len(old.layers)} layers cannot be coarsened further; lower -hier_levels"
+        )
+    first = np.full(size, old.size)
+    np.minimum.at(first, transfer.columns, transfer.rows)
+    coarse = Level(Layout(transfer.layers, np.searchsorted(first, old.starts), old.comm), transfer.shapes)
+    return coarse, _matrix(transfer, old, coarse.layout)
+
+
+def _by_depth(fine: list[Layer], fine_shapes: list[list[Shape]]) -> _Transfer:
+    """Pairs of equal neighbours; the last of an odd number stays alone."""
+    layers, shapes, rows, columns = [], [], [], []
+    position = 0
+    pairs = zip(fine, fine_shapes, strict=True)
+    for (network, shape), group in groupby(pairs, lambda pair: (pair[0].network, pair[1])):
+        members = [layer for layer, _ in group]
+        for children in (members[i : i + 2] for i in range(0, len(members), 2)):
+            size = children[0].size
+            layers.append(Layer(children[0].name, network, position, position + size))
+            shapes.append(shape)
+            for child in children:
+                rows.append(np.arange(child.start, child.stop))
+                columns.append(np.arange(position, position + size))
+            position += size
+    row = np.concatenate(rows)
+    return _Transfer(layers, shapes, row, np.concatenate(columns), np.ones(len(row)))
+
+
+def _by_width(fine: list[Layer], fine_shapes: list[list[Shape]]) -> _Transfer:
+    """Pairs of neighbouring neurons in every hidden layer."""
+    layers, shapes, rows, columns, values = [], [], [], [], []
+    coarse_position = 0
+    for index, (layer, shape) in enumerate(zip(fine, fine_shapes, strict=True)):
+        first = index == 0 or fine[index - 1].network != layer.network
+        last = index == len(fine) - 1 or fine[index + 1].network != layer.network
+        start, position, coarse_shape = coarse_position, layer.start, []
+        for tensor in shape:
+            if layer.network and (len(shape[0]) != 2 or len(tensor) > 2):
+                raise OptionError(
+                    "-hier_type width needs a chain of affine layers: use -net_type mlp or resnet, or depth"
+                )
+            row, column, value, halved = _pairs_of_tensor(tensor, shape[0], first or not layer.network, last)
+            rows.append(position + row)
+            columns.append(coarse_position + column)
+            values.append(value)
+            position += int(np.prod(tensor))
+            coarse_position += int(np.prod(halved))
+            coarse_shape.append(halved)
+        layers.append(Layer(layer.name, layer.network, start, coarse_position))
+        shapes.append(coarse_shape)
+    return _Transfer(layers, shapes, np.concatenate(rows), np.concatenate(columns), np.concatenate(values))
+
+
+def _pairs_of_tensor(tensor: Shape, weight: Shape, first: bool, last: bool):
+    """Row, column and value of P for one tensor of a layer, and the shape of its coarse one."""
+    outputs = np.arange(tensor[0])
+    if not last and tensor[0] == weight[0]:
+        outputs = outputs // 2
+    if len(tensor) == 1:
+        return np.arange(tensor[0]), outputs, np.ones(tensor[0]), (int(outputs[-1]) + 1,)
+    inputs = np.arange(tensor[1]) if first else np.arange(tensor[1]) // 2
+    share = 1.0 / np.bincount(inputs)[inputs]
+    halved = int(outputs[-1]) + 1, int(inputs[-1]) + 1
+    column = (outputs[:, None] * halved[1] + inputs[None, :]).ravel()
+    return np.arange(len(column)), column, np.tile(share, tensor[0]), halved
+
+
+def _product(outer: _Transfer, inner: _Transfer) -> _Transfer:
+    """P_outer P_inner, where both have one entry in each row."""
+    order = np.argsort(inner.rows)
+    middle = order[outer.columns]
+    values = outer.values * inner.values[middle]
+    return _Transfer(inner.layers, inner.shapes, outer.rows, inner.columns[middle], values)
+
+
+def _matrix(transfer: _Transfer, fine: Layout, coarse: Layout) -> PETSc.Mat:
+    mine = (transfer.rows >= fine.start) & (transfer.rows < fine.stop)
+    sizes = ((fine.local_size, fine.size), (coarse.local_size, coarse.size))
+    mat = PETSc.Mat().createAIJ(sizes, nnz=1, comm=fine.comm)
+    rows, columns = (part[mine].astype(PETSc.IntType) for part in (transfer.rows, transfer.columns))
+    mat.setPreallocationCOO(rows, columns)
+    mat.setValuesCOO(transfer.values[mine])
+    mat.assemble()
+    return mat
