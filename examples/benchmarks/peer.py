@@ -28,10 +28,11 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from pescitrain.algebra.options import set_default
-from pescitrain.run.build import Setup, build, create_resampling
+from pescitrain.run.build import Setup, build
 from pescitrain.run.history import Clock
 from pescitrain.run.loading import create_problem, problem_class
 from pescitrain.run.options import ProblemOptions, Settings, read
+from pescitrain.run.refreshes import create_refreshes
 
 Array = NDArray[np.float64]
 
@@ -52,8 +53,8 @@ class Training:
 
     def __init__(self, setup: Setup, settings: Settings) -> None:
         self.setup, self.evaluator = setup, setup.evaluator
-        self.resampling = create_resampling(setup, settings)
-        self.interval = settings.sample_adapt_interval if self.resampling is not None else 10**9
+        self.moving = create_refreshes(setup, settings).items
+        self.interval = settings.sample_adapt_interval if self.moving else 10**9
         self.theta = torch.from_numpy(self.evaluator.parameters.values.numpy().copy()).requires_grad_()
         self.clock, self.round, self.closures = Clock(), 0, 0.0
         self.curve: dict[str, list[float]] = {"seconds": [], "closures": [], "errors": []}
@@ -86,9 +87,9 @@ class Training:
 
     def move(self, theta: Array) -> None:
         """The points, where they move at all."""
-        if self.resampling is not None:
-            self.round += 1
-            self.resampling.move(theta, self.round)
+        self.round += 1
+        for points in self.moving:
+            points.refresh(theta, self.round)
 
     def repeat(self, optimizer: torch.optim.Optimizer, iterations: int, bunch: int = 1) -> bool:
         """So many steps of an optimiser of torch; whether they moved the parameters."""

@@ -40,7 +40,7 @@ class LevenbergMarquardt:
 
     Options (with the prefix of the Tao)
     ------------------------------------
-    -tao_lm_damping 0.3             λ of the first iteration, relative to the mean of the diagonal of A
+    -tao_lm_damping 1e-2            λ of the first iteration, relative to the mean of the diagonal of A
     -tao_lm_geodesic true           the acceleration
     -tao_lm_geodesic_step 0.1       h
     -tao_lm_geodesic_ratio 0.75     trials with ‖a‖ above this part of ‖s‖ are refused
@@ -52,7 +52,7 @@ class LevenbergMarquardt:
     """
 
     def __init__(self) -> None:
-        self.first_damping, self.growth = 0.3, 2.0
+        self.first_damping, self.growth = 1e-2, 2.0
         self.damping: float | None = None
         self.geodesic, self.geodesic_step, self.geodesic_ratio = True, 0.1, 0.75
         self.accept, self.max_trials, self.space = 1e-4, 40, "auto"

@@ -5,15 +5,15 @@ from run.commands import command, summary  # pyright: ignore[reportMissingImport
 
 def test_poisson2d_to_six_digits(tmp_path):
     words = "-problem poisson2d -net_width 64 -net_depth 1 -sample_points 900 -sample_boundary_points 120 -tao_type lm"
-    stop = "-tao_gatol 0 -tao_grtol 0 -tao_max_it 120 -out_pictures false -out_error_interval 1000"
+    stop = "-tao_gatol 0 -tao_grtol 0 -tao_max_it 150 -out_pictures false -out_error_interval 1000"
     assert command(*words.split(), *stop.split(), "-out_dir", tmp_path).code == 0
-    assert summary(tmp_path)["rel_l2"] < 1e-6  # 3.3e-7 on the machine of the README, where round-off decides the path
+    assert summary(tmp_path)["rel_l2"] < 1e-6  # 3.2e-7 to 5.0e-7 after 120 for three seeds; round-off decides the path
     assert summary(tmp_path)["solver"] == "tao:lm"
 
 
 def test_moving_points_make_the_error_follow_the_objective(tmp_path):
     """On fixed points the error of Burgers stalls: the network is wrong between them."""
-    words = "-problem burgers -net_depth 2 -sample_points 1500 -bc_enforce hard -tao_type lm -tao_max_it 80"
+    words = "-problem burgers -net_depth 2 -sample_points 1500 -bc_enforce hard -tao_type lm -tao_max_it 150"
     errors = {}
     for adapt in ("none", "rad"):
         ended = command(
