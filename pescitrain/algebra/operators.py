@@ -153,6 +153,13 @@ def create_gauss_newton(layout: ParameterLayout, evaluator: Evaluator, damping: 
     return mat
 
 
+def decouple(matrix: np.ndarray, alone: np.ndarray) -> None:
+    """Zero rows and columns (indices ``alone``) of a square matrix, but for their diagonal."""
+    own = matrix[alone, alone]
+    matrix[alone, :] = matrix[:, alone] = 0.0
+    matrix[alone, alone] = own
+
+
 class AssembledGaussNewton:
     """The entries of JᵀJ + λI that a preconditioner reads: the blocks of a decomposition, or all of them.
 
@@ -206,10 +213,7 @@ class AssembledGaussNewton:
         dense_blocks = linearization.gauss_newton_blocks(self.blocks, self.owners)
         for indices, block in zip(self.blocks, dense_blocks, strict=True):
             if block is not None:
-                alone = np.flatnonzero(np.isin(indices, self.uncoupled))
-                own = block[alone, alone]
-                block[alone, :] = block[:, alone] = 0.0
-                block[alone, alone] = own
+                decouple(block, np.flatnonzero(np.isin(indices, self.uncoupled)))
                 self.mat.setValues(indices, indices, block, addv=PETSc.InsertMode.INSERT)
         self.mat.assemble()
         diagonal = self.mat.getDiagonal()

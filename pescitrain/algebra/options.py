@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from petsc4py import PETSc
+
+from pescitrain.errors import OptionError
 
 
 def set_default(key: str, value: object = None) -> None:
@@ -17,3 +21,16 @@ def get_string(key: str, default: str | None = None) -> str | None:
     """The value of an option as text, or the default."""
     options = PETSc.Options()
     return options.getString(key) if options.hasName(key) else default
+
+
+def get_choice(key: str, default: str, choices: Sequence[str]) -> str:
+    """The value of an option that is one of a few words, or the default.
+
+    Raises
+    ------
+    OptionError
+    """
+    value = get_string(key, default) or default
+    if value not in choices:
+        raise OptionError(f"-{key} {value}: choose from {', '.join(choices)}")
+    return value

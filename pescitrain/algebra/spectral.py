@@ -11,8 +11,8 @@ from petsc4py import PETSc
 from scipy.linalg import cho_factor, cho_solve, eigh
 
 from pescitrain.algebra.decomposition import Block
-from pescitrain.algebra.operators import LinearizedGaussNewton, gauss_newton_behind
-from pescitrain.algebra.options import get_string
+from pescitrain.algebra.operators import LinearizedGaussNewton, decouple, gauss_newton_behind
+from pescitrain.algebra.options import get_choice
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Linearization
 
@@ -76,13 +76,8 @@ class SpectralSchwarz:
         self.vectors = PETSc.Options(pc).getInt("pc_spectral_vectors", self.vectors)
         if self.vectors < 1:
             raise OptionError(f"-{prefix}pc_spectral_vectors {self.vectors}: it must be at least 1")
-        self.type = get_string(f"{prefix}pc_spectral_type", self.type) or self.type
-        self.local = get_string(f"{prefix}pc_spectral_local", self.local) or self.local
-        for name, choices in (("type", TYPES), ("local", LOCALS)):
-            if getattr(self, name) not in choices:
-                raise OptionError(
-                    f"-{prefix}pc_spectral_{name} {getattr(self, name)}: choose from {', '.join(choices)}"
-                )
+        self.type = get_choice(f"{prefix}pc_spectral_type", self.type, TYPES)
+        self.local = get_choice(f"{prefix}pc_spectral_local", self.local, LOCALS)
 
     def setUp(self, pc: PETSc.PC) -> None:
         """Eigenvectors and coarse matrix of a new linearization; a new λ costs a factorisation of E. Collective."""
@@ -114,10 +109,7 @@ class SpectralSchwarz:
         for block, matrix, count, place in zip(blocks, matrices, counts, places[:-1], strict=True):
             if matrix is None:
                 continue
-            alone = np.flatnonzero(np.isin(block.owned, source.uncoupled))
-            own = matrix[alone, alone]
-            matrix[alone, :] = matrix[:, alone] = 0.0
-            matrix[alone, alone] = own
+            decouple(matrix, np.flatnonzero(np.isin(block.owned, source.uncoupled)))
             values, vectors = (part[..., ::-1] for part in eigh(matrix))
             basis[block.owned, place : place + count] = vectors[:, :count]
             left_out = max(left_out, *values[count : count + 1], 0.0)

@@ -45,8 +45,8 @@ class Continuation(Refresh):
             setattr(problem, name, value)
         getattr(problem, "__post_init__", lambda: None)()  # of a dataclass: what follows from its fields
         lifting = problem.lifting()
-        if surrogate.lifting is not None and lifting is not None:
-            surrogate.lifting = lifting.bind(surrogate.coordinates, len(surrogate.field_names))
+        if lifting is not None:
+            surrogate.change_lifting(lifting)
         terms = {term.label: term for term in weighted_terms(problem, self.samples.weights)}
         for samples in evaluator.samples:
             samples.term = terms.get(samples.term.label, samples.term)

@@ -30,6 +30,7 @@ class Surrogate(nn.Module):
         self.field_names: Sequence[str] = [name for names in self.fields_of.values() for name in names]
         self.coordinates = tuple(problem.coordinates)
         self.outputs = problem.output_names()
+        self.corrects: Surrogate | None = None
         self.lifting: BoundLifting | None = None
         if lifting is not None:
             self.lifting = lifting.bind(self.coordinates, len(self.field_names))
@@ -49,7 +50,8 @@ class Surrogate(nn.Module):
     def corrected_by(self, scale: float) -> Lifting:
         """The ansatz u = (the fields of this surrogate) + scale · factor · N of a network N that corrects it.
 
-        ``factor`` is that of the lifting here, so that hard conditions stay met.
+        ``factor`` is that of the lifting here, so that hard conditions stay met. The surrogate of N has this one in
+        ``corrects``.
         """
 
         def base(__x__: Tensor) -> tuple[Tensor, ...]:
@@ -62,6 +64,13 @@ class Surrogate(nn.Module):
 
         conditions = () if self.lifting is None else self.lifting.conditions
         return Lifting(base, factor, conditions, None if self.lifting is None else self.lifting.outputs)
+
+    def change_lifting(self, lifting: Lifting) -> None:
+        """Another ansatz of the problem, where there is one: that of the first surrogate, below all corrections."""
+        if self.corrects is not None:
+            self.corrects.change_lifting(lifting)
+        elif self.lifting is not None:
+            self.lifting = lifting.bind(self.coordinates, len(self.field_names))
 
     def forward(self, x: Tensor) -> Tensor:
         values = self.fields(x)

@@ -15,8 +15,7 @@ from pescitrain.run.options import NetworkOptions, Settings, read
 def correct(setup: Setup, settings: Settings, prefix: str, network: int, scale: float) -> Setup:
     """The system of u = u₀ + scale · N with u₀ the surrogate of ``setup`` as it is, and N a new network. Collective.
 
-    The network is that of ``-<prefix>net_*``; its output layer is zero at the start, so that the objective goes on from
-    where it is. Unknown coefficients go on as well.
+    The network is that of ``-<prefix>net_*``, at its random start. Unknown coefficients go on.
 
     Raises
     ------
@@ -41,12 +40,16 @@ def correct(setup: Setup, settings: Settings, prefix: str, network: int, scale: 
             f"-{prefix}net_correction: build_network() of problem {setup.problem.name} gives the network that is to be "
             "corrected; it must make a new one at each call"
         )
+    corrected.surrogate.corrects = setup.surrogate
     corrected.evaluator.counters, corrected.evaluator.arithmetic = setup.evaluator.counters, setup.evaluator.arithmetic
     return corrected
 
 
 def start_at_zero(setup: Setup) -> None:
-    """Make the output layers of the networks zero: the surrogate is then the one that is corrected."""
+    """Make the output layers of the networks zero: the surrogate is then the one that is corrected.
+
+    A module of the problem's own starts at random.
+    """
     for network in setup.surrogate.networks.values():
         if isinstance(network, Network):
             named = dict(network.named_parameters())

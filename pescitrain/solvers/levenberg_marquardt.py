@@ -11,7 +11,7 @@ from petsc4py import PETSc
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from pescitrain.algebra import ParameterLayout, System
-from pescitrain.algebra.options import get_string
+from pescitrain.algebra.options import get_choice
 from pescitrain.errors import EvaluationError, OptionError
 from pescitrain.evaluation import Linearization
 from pescitrain.solvers.outcome import Array, Memory
@@ -79,11 +79,8 @@ class LevenbergMarquardt:
         self.geodesic_ratio = options.getReal("tao_lm_geodesic_ratio", self.geodesic_ratio)
         self.accept = options.getReal("tao_lm_accept", self.accept)
         self.max_trials = options.getInt("tao_lm_max_trials", self.max_trials)
-        self.space = get_string(f"{prefix}tao_lm_space", self.space) or self.space
-        self.sketch = get_string(f"{prefix}tao_lm_sketch", self.sketch) or self.sketch
-        for name, choices in (("space", SPACES), ("sketch", SKETCHES)):
-            if getattr(self, name) not in choices:
-                raise OptionError(f"-{prefix}tao_lm_{name} {getattr(self, name)}: choose from {', '.join(choices)}")
+        self.space = get_choice(f"{prefix}tao_lm_space", self.space, SPACES)
+        self.sketch = get_choice(f"{prefix}tao_lm_sketch", self.sketch, SKETCHES)
         for name, number in (
             ("damping", self.first_damping),
             ("geodesic_step", self.geodesic_step),

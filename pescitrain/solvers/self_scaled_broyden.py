@@ -7,8 +7,7 @@ import torch
 from petsc4py import PETSc
 
 from pescitrain.algebra import ParameterLayout
-from pescitrain.algebra.options import get_string
-from pescitrain.errors import OptionError
+from pescitrain.algebra.options import get_choice
 from pescitrain.solvers.outcome import Array, Memory
 
 UPDATES = ("broyden", "bfgs")
@@ -44,9 +43,7 @@ class SelfScaledBroyden:
         OptionError
         """
         prefix = tao.getOptionsPrefix() or ""
-        self.update = get_string(f"{prefix}tao_ssbroyden_update", self.update) or self.update
-        if self.update not in UPDATES:
-            raise OptionError(f"-{prefix}tao_ssbroyden_update {self.update}: choose from {', '.join(UPDATES)}")
+        self.update = get_choice(f"{prefix}tao_ssbroyden_update", self.update, UPDATES)
 
     def setUp(self, tao: PETSc.TAO) -> None:
         """H = I. Collective."""

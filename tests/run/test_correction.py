@@ -43,6 +43,16 @@ def test_hard_conditions_stay_met(tmp_path):
     torch.testing.assert_close(start, -torch.sin(torch.pi * x), rtol=0.0, atol=1e-15)
 
 
+def test_continuation_leaves_the_network_that_is_corrected(tmp_path):
+    """It asks the problem for its ansatz again, which stands below the correction."""
+    words = ("-problem", "burgers", *TINY, *STAGES.split(), "-bc_enforce", "hard", "-tao_max_it", 9)
+    continuation = "-problem_continuation nu=0.2 -problem_continuation_steps 2 -problem_continuation_interval 3"
+    assert command(*words, *continuation.split(), "-out_dir", tmp_path).code == 0
+    before, after = ([row for row in history(tmp_path) if row["stage"] == name] for name in ("main", "polish"))
+    for column in ("objective", "rel_l2"):
+        assert float(after[0][column]) == pytest.approx(float(before[-1][column]), rel=1e-9)
+
+
 def test_unknown_coefficients_go_on(tmp_path):
     words = f"-problem {EXAMPLES / 'inverse_conductivity.py'}:Rod -sample_points 300 -net_width 8 -net_depth 2"
     options = *words.split(), "-out_pictures", "false", "-tao_type", "lm", "-tao_max_it", 40
