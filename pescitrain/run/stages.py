@@ -63,6 +63,11 @@ def create_solver(setup: Setup, prefix: str, options: StageOptions, monitor: Cal
     return solver_class(setup.system, prefix, gauss_newton, monitor)
 
 
+def _scale_tolerance(stage: str, scale: float) -> None:
+    """PETSc's own ``-tao_gatol`` for the gradients of a correction, which are scale² times those of a network."""
+    set_default(f"{stage}_tao_gatol", 1e-8 * scale**2)
+
+
 def _corrects(stage: str) -> bool:
     """Whether a stage trains a new network on top of those before it."""
     return read(StageOptions, f"{stage}_").net_correction
@@ -122,7 +127,9 @@ class Training:
             raise RestartError("-ckpt_restart: the checkpoint has other stages with -net_correction than this run")
         for network, name in enumerate(corrections):
             self._put(state.finished[network])
-            corrected = self._corrected(name, network + 1, float(state.scales[network][0]))
+            scale = float(state.scales[network][0])
+            _scale_tolerance(name, scale)
+            corrected = self._corrected(name, network + 1, scale)
             self._follow(corrected, create_refreshes(corrected, self.settings))
         if len(state.theta) != self.setup.system.layout.size:
             raise RestartError("-ckpt_restart: the network of the checkpoint differs from that of its stage here")
@@ -135,6 +142,7 @@ class Training:
         network = len(self.state.finished) + 1
         with PETSc.Log.Stage("Set-up"):
             scale = residual_scale(self.setup, self._onto_points, lambda one: self._corrected(name, network, one))
+            _scale_tolerance(name, scale)
             corrected = self._corrected(name, network, scale)
             start_at_zero(corrected)
             refreshes = self._onto_points(corrected)
@@ -145,7 +153,6 @@ class Training:
         say(f"stage {name}: a correction of {len(self.state.theta)} parameters, scaled by {scale:.2e}")
 
     def _corrected(self, name: str, network: int, scale: float) -> Setup:
-        set_default(f"{name}_tao_gatol", 1e-8 * scale**2)  # PETSc's, for gradients that are as much smaller
         return correct(self.setup, self.settings, f"{name}_", network, scale)
 
     def _onto_points(self, setup: Setup) -> Refreshes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,14 @@ from pescitrain.evaluation import Linearization
 from pescitrain.solvers.outcome import Array, Memory
 from pescitrain.solvers.pair_hash import PairHash
 
-Solve = Callable[[Array], Array]
-"""b (n,) -> (JᵀJ + λI)⁻¹ b on the free parameters, zero on the others."""
-
 Indices = NDArray[np.intp]
+
+
+class Solve(Protocol):
+    """c (m_local,), Jᵀ c if known -> (JᵀJ + λI)⁻¹ Jᵀ c on the free parameters, zero on the others. Collective."""
+
+    def __call__(self, c: Array, image: Array | None = None) -> Array: ...
+
 
 SKETCHES = ("auto", "none", "pairs")
 SKETCH_FROM = 1000
@@ -44,6 +48,8 @@ class LevenbergMarquardt:
     -tao_lm_geodesic true           the acceleration
     -tao_lm_geodesic_step 0.1       h
     -tao_lm_geodesic_ratio 0.75     trials with ‖a‖ above this part of ‖s‖ are refused
+    -tao_lm_momentum 0              μ: the damping pulls the step towards μ times the last one, not towards zero
+                                    (SPRING: Goldshlager, Abrahamsen & Lin, arXiv:2401.10190)
     -tao_lm_accept 1e-4             least ρ that is accepted
     -tao_lm_max_trials 40           in one iteration
     -tao_lm_space auto              parameters, samples, or the smaller of the two; parameters where there are bounds
@@ -56,9 +62,10 @@ class LevenbergMarquardt:
         self.damping: float | None = None
         self.geodesic, self.geodesic_step, self.geodesic_ratio = True, 0.1, 0.75
         self.accept, self.max_trials, self.space = 1e-4, 40, "auto"
-        self.sketch, self.iterations = "auto", 0
+        self.momentum, self.sketch, self.iterations = 0.0, "auto", 0
         self._system: System | None = None
         self._known: _Linearized | None = None
+        self._last: Array | None = None
         self._stuck = False
 
     def create(self, tao: PETSc.TAO) -> None:
@@ -77,6 +84,7 @@ class LevenbergMarquardt:
         self.geodesic = options.getBool("tao_lm_geodesic", self.geodesic)
         self.geodesic_step = options.getReal("tao_lm_geodesic_step", self.geodesic_step)
         self.geodesic_ratio = options.getReal("tao_lm_geodesic_ratio", self.geodesic_ratio)
+        self.momentum = options.getReal("tao_lm_momentum", self.momentum)
         self.accept = options.getReal("tao_lm_accept", self.accept)
         self.max_trials = options.getInt("tao_lm_max_trials", self.max_trials)
         self.space = get_choice(f"{prefix}tao_lm_space", self.space, SPACES)
@@ -89,6 +97,8 @@ class LevenbergMarquardt:
         ):
             if not number > 0:
                 raise OptionError(f"-{prefix}tao_lm_{name} {number:g}: it must be above 0")
+        if not 0 <= self.momentum < 1:
+            raise OptionError(f"-{prefix}tao_lm_momentum {self.momentum:g}: it must be at least 0 and below 1")
 
     def connect(self, system: System) -> None:
         """The least-squares system behind φ, which TAO does not know."""
@@ -116,10 +126,11 @@ class LevenbergMarquardt:
         value = system.evaluator.objective(theta)
         tiny = 1e-16 * np.sqrt(len(theta)) * factors.largest
         change = np.zeros_like(theta)
+        kept = None if self._last is None or self.momentum == 0.0 else self.momentum * self._last
         damping = self.first_damping * factors.mean if self.damping is None else self.damping
         for _trial in range(self.max_trials):
             damping = max(damping, tiny)
-            trial = self._trial(system, theta, linearization, gradient, factors, damping)
+            trial = self._trial(system, theta, here, factors, damping, kept)
             if trial is not None:
                 moved, predicted = trial
                 system.evaluator.residual(theta + moved)
@@ -131,9 +142,10 @@ class LevenbergMarquardt:
                     break
                 if np.linalg.norm(moved) <= np.finfo(float).eps * np.linalg.norm(theta):
                     break
+            kept = None if kept is None else 0.5 * kept  # more damping alone would only pull the step towards it
             damping *= self.growth
             self.growth *= 2.0
-        self.damping, self._stuck = damping, not change.any()
+        self.damping, self._stuck, self._last = damping, not change.any(), change
         if not self._stuck:
             theta = theta + change
             value, gradient = system.evaluator.objective(theta), self._linearize(system, theta).gradient
@@ -175,17 +187,24 @@ class LevenbergMarquardt:
         self,
         system: System,
         theta: Array,
-        linearization: Linearization,
-        gradient: Array,
+        here: _Linearized,
         factors: _Factors,
         damping: float,
+        kept: Array | None,
     ) -> tuple[Array, float] | None:
-        """A step and the reduction that the linear model predicts for it; None where this λ gives none."""
+        """A step and the reduction that the linear model predicts for it; None where this λ gives none.
+
+        ``kept``: the part of the last step that the damping pulls towards, argmin ‖r + J s‖² + λ ‖s − kept‖².
+        """
+        linearization, gradient = here.linearization, here.gradient
         try:
             solve = factors.factor(damping)
         except LinAlgError:
             return None
-        velocity = solve(-gradient)
+        if kept is None:
+            velocity = -solve(linearization.residual, gradient)
+        else:
+            velocity = kept - solve(linearization.residual + linearization.times(kept))
         product = linearization.times(velocity)
         moved = velocity
         if self.geodesic:
@@ -194,7 +213,7 @@ class LevenbergMarquardt:
             if not np.isfinite(system.evaluator.objective(theta + h * velocity).objective):
                 return None
             bend = (2.0 / h) * ((ahead - linearization.residual) / h - product)
-            acceleration = solve(-linearization.transpose_times(bend))
+            acceleration = -solve(bend)
             if np.linalg.norm(acceleration) >= self.geodesic_ratio * np.linalg.norm(velocity):
                 return None
             moved = velocity + 0.5 * acceleration
@@ -210,12 +229,16 @@ class LevenbergMarquardt:
         """λ, its growth, and the number of iterations, which draws the subspaces."""
         if self.damping is None:
             return {}
-        return {"damping": [np.array([self.damping, self.growth, float(self.iterations)])]}
+        memory = {"damping": [np.array([self.damping, self.growth, float(self.iterations)])]}
+        if self.momentum and self._last is not None:
+            memory["last_step"] = [self._last]
+        return memory
 
     def restore(self, layout: ParameterLayout, memory: Memory) -> None:
         """Continue from :meth:`save`."""
         self.damping, self.growth, iterations = (float(number) for number in memory["damping"][0])
         self.iterations = int(iterations)
+        self._last = next(iter(memory.get("last_step", [])), None)
 
     def view(self, _: PETSc.TAO, viewer: PETSc.Viewer) -> None:
         """The settings."""
@@ -264,28 +287,25 @@ class _Factors:
         shifted[np.diag_indices_from(shifted)] += damping
         factor = cho_factor(shifted, lower=True, overwrite_a=True, check_finite=True)
         if self._in_samples:
-            return lambda b: self._push_through(factor, b, damping)
-        if self._subspace is not None:
-            subspace = self._subspace
-            return lambda b: subspace.prolong(cho_solve(factor, subspace.restrict(b), check_finite=False))
-        free = slice(None) if self._free is None else self._free
+            return lambda c, image=None: self._push_through(factor, c)
 
-        def solve(b: Array) -> Array:
+        def solve(c: Array, image: Array | None = None) -> Array:
+            b = self._linearization.transpose_times(c) if image is None else image
+            if self._subspace is not None:
+                return self._subspace.prolong(cho_solve(factor, self._subspace.restrict(b), check_finite=False))
+            free = slice(None) if self._free is None else self._free
             whole = np.zeros_like(b)
             whole[free] = cho_solve(factor, b[free], check_finite=False)
             return whole
 
         return solve
 
-    def _push_through(self, factor: tuple[Array, bool], b: Array, damping: float) -> Array:
-        """(JᵀJ + λI)⁻¹ b = (b − Jᵀ (J Jᵀ + λI)⁻¹ J b) / λ. Collective."""
-        linearization = self._linearization
-        comm = linearization.comm
-        local = linearization.times(b)
-        parts = comm.allgather(local)
-        begin = sum(len(part) for part in parts[: comm.rank])
+    def _push_through(self, factor: tuple[Array, bool], c: Array) -> Array:
+        """(JᵀJ + λI)⁻¹ Jᵀ c = Jᵀ (J Jᵀ + λI)⁻¹ c. Collective."""
+        parts = self._linearization.comm.allgather(c)
+        begin = sum(len(part) for part in parts[: self._linearization.comm.rank])
         whole = cho_solve(factor, np.concatenate(parts), check_finite=False)
-        return (b - linearization.transpose_times(whole[begin : begin + len(local)])) / damping
+        return self._linearization.transpose_times(whole[begin : begin + len(c)])
 
 
 def _free(theta: Array, gradient: Array, bounds: tuple[Array, Array] | None) -> Indices | None:

@@ -53,6 +53,16 @@ def test_continuation_leaves_the_network_that_is_corrected(tmp_path):
         assert float(after[0][column]) == pytest.approx(float(before[-1][column]), rel=1e-9)
 
 
+def test_the_gradient_tolerance_follows_the_size_of_a_correction(tmp_path):
+    """Its gradients are scale² times those of a network of size one: PETSc's 1e-8 would end it where it starts."""
+    stages = "-stages main,polish -polish_net_correction -tao_type lm -main_tao_gatol 0 -main_tao_grtol 0"
+    words = ("-problem", "poisson2d", *TINY, *stages.split(), "-main_tao_max_it", 120, "-polish_tao_max_it", 5)
+    assert command(*words, "-out_dir", tmp_path).code == 0
+    polish = [row for row in history(tmp_path) if row["stage"] == "polish"]
+    assert float(polish[0]["gradient_norm"]) < 1e-8
+    assert int(polish[-1]["iteration"]) == 5
+
+
 def test_unknown_coefficients_go_on(tmp_path):
     words = f"-problem {EXAMPLES / 'inverse_conductivity.py'}:Rod -sample_points 300 -net_width 8 -net_depth 2"
     options = *words.split(), "-out_pictures", "false", "-tao_type", "lm", "-tao_max_it", 40
