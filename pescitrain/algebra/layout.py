@@ -9,7 +9,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from pescitrain.networks.parameters import FlatParameters, Layer
+from pescitrain.networks.parameters import Layer, Parameters
 
 Array = NDArray[np.float64]
 
@@ -46,13 +46,13 @@ class ParameterLayout(Layout):
 
     Parameters
     ----------
-    parameters : FlatParameters         the order of θ and its layers
+    parameters : Parameters         the order of θ and its layers
     comm : PETSc.Comm                   the ranks that share θ
     ownership : "blocks" or "even"      a rank owns whole layers, balanced by their sizes, or n / ranks entries each
     """
 
     def __init__(
-        self, parameters: FlatParameters, comm: PETSc.Comm, ownership: Literal["blocks", "even"] = "blocks"
+        self, parameters: Parameters, comm: PETSc.Comm, ownership: Literal["blocks", "even"] = "blocks"
     ) -> None:
         if ownership == "blocks":
             starts = _starts_of_whole_layers(parameters.layers, parameters.size, comm.size)

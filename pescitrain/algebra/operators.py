@@ -89,7 +89,7 @@ class GaussNewtonOperator(GaussNewtonProducts):
     def __init__(self, layout: ParameterLayout, evaluator: Evaluator, damping: float = 0.0) -> None:
         super().__init__(layout, damping)
         self.evaluator = evaluator
-        self._theta = layout.parameters.values.numpy().copy()
+        self._theta = layout.parameters.current()
         self._linearization: Linearization | None = None
 
     def move_to(self, theta: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 
@@ -10,7 +11,8 @@ class Counters:
     """Numbers of evaluations since the start of a run, the same on all ranks.
 
     A closure is one pass over all points that yields φ, with or without ∇φ; partial passes count by the fraction of
-    the points that they touched. Linearizations, J v and Jᵀ w are counted on their own.
+    the points that they touched. Linearizations, J v and Jᵀ w are counted on their own. ``overlapped``: closures that
+    were spent beside others.
     """
 
     objective: float = 0.0
@@ -19,11 +21,29 @@ class Counters:
     jvp: float = 0.0
     vjp: float = 0.0
     krylov: int = 0
+    overlapped: float = 0.0
 
     @property
     def closures(self) -> float:
         """Passes that yielded φ."""
         return self.objective + self.gradient
+
+    @property
+    def closures_depth(self) -> float:
+        """Closures on the critical path: of what was done side by side, the longest."""
+        return self.closures - self.overlapped
+
+    def add(self, other: Counters) -> None:
+        """What was spent elsewhere, one after the other."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+    def add_concurrent(self, others: Sequence[Counters]) -> None:
+        """What was spent elsewhere, side by side."""
+        for other in others:
+            self.add(other)
+        depths = [other.closures_depth for other in others]
+        self.overlapped += sum(depths) - max(depths, default=0.0)
 
     def as_dict(self) -> dict[str, float]:
         """For summary.json; whole numbers as integers."""

@@ -19,7 +19,7 @@ from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, Func
 from pescitrain.evaluation.linearization import ChunkPlace, Linearization
 from pescitrain.evaluation.residuals import Residuals
 from pescitrain.evaluation.samples import Chunk, TermSamples, samples_at
-from pescitrain.networks.parameters import FlatParameters
+from pescitrain.networks.parameters import Parameters
 from pescitrain.networks.tape import Recorder, Tape
 from pescitrain.problem.problem import Problem
 from pescitrain.problem.surrogate import Surrogate
@@ -79,7 +79,7 @@ class Evaluator:
         self,
         problem: Problem,
         surrogate: Surrogate,
-        parameters: FlatParameters,
+        parameters: Parameters,
         samples: list[TermSamples],
         comm: MPI.Intracomm,
     ) -> None:
@@ -89,7 +89,6 @@ class Evaluator:
         self.arithmetic = Arithmetic()
         self.residuals = Residuals(problem, surrogate, parameters.unknowns)
         self._recent = _RecentPoints()
-        self._theta = parameters.values.numpy()
 
     @property
     def term_names(self) -> list[str]:
@@ -106,7 +105,7 @@ class Evaluator:
         known = self._recent.find(theta)
         if known is not None:
             return known.value
-        self._theta[:] = theta
+        self.parameters.put(theta)
         self.counters.objective += 1
         value = _value(self._reduced("Objective", len(self.samples), self._add_objective))
         self._recent.add(theta, value, None)
@@ -117,7 +116,7 @@ class Evaluator:
         known = self._recent.find(theta)
         if known is not None and known.gradient is not None:
             return known.value, known.gradient
-        self._theta[:] = theta
+        self.parameters.put(theta)
         self.counters.gradient += 1
         size = len(self.samples) + self.parameters.size
         buffer = self._reduced("Gradient", size, self._add_objective_gradient)
@@ -137,7 +136,7 @@ class Evaluator:
 
     def residual(self, theta: Array) -> Array:
         """This rank's residual rows (m_local,); φ at this point is known afterwards. Collective."""
-        self._theta[:] = theta
+        self.parameters.put(theta)
         self.counters.objective += 1
         parts: list[Array] = []
 
@@ -155,7 +154,7 @@ class Evaluator:
 
     def residual_at(self, theta: Array, samples: TermSamples, x: Array) -> Array:
         """The residual of an interior term, unscaled, at other points of this rank: (N, d) -> (N, k). Collective."""
-        self._theta[:] = theta
+        self.parameters.put(theta)
         rows = np.zeros((len(x), samples.rows))
 
         def work(buffer: Array) -> None:
@@ -173,7 +172,7 @@ class Evaluator:
 
     def linearize(self, theta: Array) -> Linearization:
         """r and J at θ, to be applied by products; φ at this point is known afterwards. Collective."""
-        self._theta[:] = theta
+        self.parameters.put(theta)
         self.counters.linearization += 1
         jacobians: list[ChunkJacobian] = []
         residuals: list[Array] = []
@@ -220,12 +219,13 @@ class Evaluator:
                 buffer[term] += 0.5 * float(rows.square().sum())
 
     def _add_objective_gradient(self, buffer: Array) -> None:
-        self.parameters.gradient.zero_()
+        self.parameters.zero_gradient()
         for term, samples, chunk in self._chunks():
             objective = 0.5 * self.residuals.rows(samples, chunk, Tape()).square().sum()
-            objective.backward()
+            if objective.requires_grad:  # not so where a term depends on frozen parameters alone
+                objective.backward()
             buffer[term] += float(objective.detach())
-        buffer[len(self.samples) :] = self.parameters.gradient.numpy()
+        buffer[len(self.samples) :] = self.parameters.collected_gradient()
 
     def _reduced(self, event: str, size: int, work: Callable[[Array], None]) -> Array:
         """Sum over ranks what ``work`` adds to a buffer, timed as ``event``; agree on failure in the same reduction."""

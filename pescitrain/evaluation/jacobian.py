@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pescitrain.evaluation.residuals import Residuals
 from pescitrain.evaluation.samples import Chunk, TermSamples
-from pescitrain.networks.parameters import Entry, FlatParameters
+from pescitrain.networks.parameters import Entry, Parameters
 from pescitrain.networks.tape import Recorder
 
 
@@ -102,7 +102,7 @@ class FactoredJacobian:
     Memory: (in + k · out) · C' · N doubles a layer. Cost of J v or Jᵀ w: 2 k C' N · in · out flops a layer.
     """
 
-    def __init__(self, rows: Tensor, recorder: Recorder, sides: int, parameters: FlatParameters) -> None:
+    def __init__(self, rows: Tensor, recorder: Recorder, sides: int, parameters: Parameters) -> None:
         """``rows`` (N, k): the residual of a sweep that ``recorder`` has recorded; its graph is consumed."""
         samples, count = rows.shape
         self.samples, self.count, self.sides = samples, count, sides
@@ -111,26 +111,30 @@ class FactoredJacobian:
         cotangents = []
         for k in range(count):
             keep = k < count - 1
-            grads = torch.autograd.grad(rows[:, k].sum(), leaves, retain_graph=keep, allow_unused=True)
+            grads = [None] * len(leaves)
+            if rows.requires_grad:  # not so where the rows depend on frozen parameters alone
+                grads = torch.autograd.grad(rows[:, k].sum(), leaves, retain_graph=keep, allow_unused=True)
             cotangents.append([torch.zeros_like(z) if g is None else g for g, z in zip(grads, leaves, strict=True)])
         self._affine: list[_AffineFactor] = []
         for position, record in enumerate(recorder.affine_records):
+            weight, bias = parameters.find(record.layer.weight), record.layer.bias
+            if weight is None:
+                continue
             stacked = torch.stack([self._by_side(c[position]) for c in cotangents])
-            bias = record.layer.bias
             self._affine.append(
                 _AffineFactor(
-                    parameters.entry_of[id(record.layer.weight)],
-                    None if bias is None else parameters.entry_of[id(bias)],
-                    self._by_side(record.inputs),
-                    stacked,
+                    weight, None if bias is None else parameters.find(bias), self._by_side(record.inputs), stacked
                 )
             )
         self._small: list[_SmallFactor] = []
         offset = len(recorder.affine_records)
         for position, record in enumerate(recorder.parameter_records):
+            entry = parameters.find(record.parameter)
+            if entry is None:
+                continue
             stacked = torch.stack([c[offset + position] for c in cotangents])  # (k, size, sides · N)
             per_side = stacked.unflatten(2, (-1, samples)).sum(2)
-            self._small.append(_SmallFactor(parameters.entry_of[id(record.parameter)], per_side))
+            self._small.append(_SmallFactor(entry, per_side))
 
     def _by_side(self, jet: Tensor) -> Tensor:
         """(C, width, sides · N) -> (C · sides, width, N)."""
@@ -220,13 +224,14 @@ class FactoredJacobian:
 class FunctionalJacobian:
     """J of any residual by forward and reverse mode of `torch.func`; nothing but θ is stored."""
 
-    def __init__(self, residuals: Residuals, samples: TermSamples, chunk: Chunk, parameters: FlatParameters) -> None:
+    def __init__(self, residuals: Residuals, samples: TermSamples, chunk: Chunk, parameters: Parameters) -> None:
         self._residuals, self._samples, self._chunk, self._parameters = residuals, samples, chunk, parameters
         self.rows = chunk.samples * samples.rows
         self._values = {entry.name: entry.parameter.detach().clone() for entry in parameters.entries}
+        self._frozen = parameters.frozen()
 
     def _rows(self, values: dict[str, Tensor]) -> Tensor:
-        return self._residuals.rows_of(self._samples, self._chunk, values)
+        return self._residuals.rows_of(self._samples, self._chunk, {**self._frozen, **values})
 
     def times(self, direction: Tensor) -> Tensor:
         change = {e.name: direction[_span(e)].view(e.parameter.shape) for e in self._parameters.entries}
@@ -253,7 +258,7 @@ class FunctionalJacobian:
                 constants.get("base"),
                 constants.get("factor"),
             )
-            return self._residuals.rows_of(self._samples, single, self._values | values)[0]
+            return self._residuals.rows_of(self._samples, single, {**self._frozen, **self._values, **values})[0]
 
         def by_sample(points: Tensor | None, dim: int) -> Tensor | None:
             """(…, sides · N, …) -> (N, …, sides, …)."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from pescitrain.evaluation.arithmetic import Arithmetic
 from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian, KroneckerFactor
-from pescitrain.networks.parameters import Entry, FlatParameters
+from pescitrain.networks.parameters import Entry, Parameters
 
 Array = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ class Linearization:
     """
 
     comm: MPI.Intracomm
-    parameters: FlatParameters
+    parameters: Parameters
     chunks: list[ChunkJacobian]
     residual: Array
     counters: Counters

@@ -18,10 +18,20 @@ from pescitrain.problem.surrogate import Surrogate
 
 
 class Residuals:
-    """Residual rows of a problem, scaled so that φ = ½ Σ rows²; local to this rank."""
+    """Residual rows of a problem, scaled so that φ = ½ Σ rows²; local to this rank.
 
-    def __init__(self, problem: Problem, surrogate: Surrogate, unknowns: Mapping[str, nn.Parameter]) -> None:
+    ``first_layers``: network -> the layer where its sweeps begin, for chunks that hold the jets before it.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        surrogate: Surrogate,
+        unknowns: Mapping[str, nn.Parameter],
+        first_layers: Mapping[str, int] | None = None,
+    ) -> None:
         self.problem, self.surrogate, self.unknowns = problem, surrogate, unknowns
+        self.first_layers = first_layers or {}
         self._coordinates = Coordinates(problem.coordinates)
 
     def has_taylor_mode(self, samples: TermSamples) -> bool:
@@ -34,7 +44,8 @@ class Residuals:
         for name in samples.networks:
             network = self.surrogate.networks[name]
             if isinstance(network, Network):
-                jets.append(network.forward_jet(chunk.embedded[name], samples.components, tape))
+                first = self.first_layers.get(name, 0)
+                jets.append(network.forward_jet(chunk.embedded[name], samples.components, tape, first))
             else:
                 jets.append(jet_of_function(network, chunk.x, samples.components))
         unknowns = {name: _vector(tape.parameter(u, chunk.samples)) for name, u in self.unknowns.items()}

@@ -83,6 +83,7 @@ class TermSamples:
     columns: dict[str, int]
     rows: int
     multipliers: NDArray[np.float64] | None = None  # (N,): factors of r² beside the weight of the term; None: 1
+    chunk_size: int = 1000
     chunks: list[Chunk] = field(default_factory=list)
 
     @property
@@ -265,6 +266,7 @@ def _trace_term(
 def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int, chunk_size: int) -> None:
     """Cut this rank's share of the points of a term into chunks, with all that is constant on them. Not collective."""
     samples.chunks.clear()
+    samples.chunk_size = chunk_size
     points = samples.points
     share = points.slice(rank, size)
     begin = len(points) * rank // size

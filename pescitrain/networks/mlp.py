@@ -34,24 +34,18 @@ class MLP(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.embedding(x)
-        for layer, slope in self._hidden():
-            h = self._activate(layer(h), slope)
+        for index, layer in enumerate(self.affine[:-1]):
+            h = self._activate(layer(h), self._slope(index))
         return self.affine[-1](h)
 
-    def forward_jet(self, jet: Tensor, components: Components, tape: Tape) -> Tensor:
-        for layer, slope in self._hidden():
-            jet = self._activate_jet(tape.affine(layer, jet), slope, components, tape)
-        return tape.affine(self._output(), jet)
-
-    def _hidden(self) -> list[tuple[nn.Linear, Tensor | None]]:
-        slopes = list(self.slopes) or [None] * (len(self.affine) - 1)
-        hidden = (layer for layer in self.affine[:-1] if isinstance(layer, nn.Linear))
-        return list(zip(hidden, slopes, strict=True))
-
-    def _output(self) -> nn.Linear:
-        layer = self.affine[-1]
+    def layer_jet(self, index: int, jet: Tensor, components: Components, tape: Tape) -> Tensor:
+        layer = self.affine[index]
         assert isinstance(layer, nn.Linear)
-        return layer
+        z = tape.affine(layer, jet)
+        return z if index == len(self.affine) - 1 else self._activate_jet(z, self._slope(index), components, tape)
+
+    def _slope(self, index: int) -> Tensor | None:
+        return self.slopes[index] if self.adaptive_slope else None
 
     def layers(self) -> list[tuple[str, list[str]]]:
         last = len(self.affine) - 1

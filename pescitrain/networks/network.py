@@ -18,7 +18,8 @@ class Network(nn.Module):
     """A network of affine layers and activations, with a plain forward pass and a Taylor mode.
 
     ``forward(x)``: (M, inputs) -> (M, outputs). ``forward_jet`` does the same for jets of the embedded coordinates.
-    A subclass gives both and :meth:`layers`; a plain `torch.nn.Module` without them works as well, more slowly.
+    A subclass gives ``forward``, :meth:`layer_jet` and :meth:`layers`; a plain `torch.nn.Module` without them works as
+    well, more slowly.
 
     Parameters
     ----------
@@ -37,8 +38,19 @@ class Network(nn.Module):
         """The jet (C, e, M) of the embedded coordinates x (M, d): constant as long as the points are."""
         return jet_of_function(self.embedding, x, components)
 
-    def forward_jet(self, jet: Tensor, components: Components, tape: Tape) -> Tensor:
-        """The jet (C, outputs, M) of the network from the jet (C, e, M) of :meth:`embed_jet`."""
+    def forward_jet(
+        self, jet: Tensor, components: Components, tape: Tape, first: int = 0, last: int | None = None
+    ) -> Tensor:
+        """The jet (C, outputs, M) of the network from the jet (C, e, M) of :meth:`embed_jet`.
+
+        Or of its layers ``first`` … ``last`` − 1 alone, from the jet of the layer before.
+        """
+        for index in range(first, len(self.layers()) if last is None else last):
+            jet = self.layer_jet(index, jet, components, tape)
+        return jet
+
+    def layer_jet(self, index: int, jet: Tensor, components: Components, tape: Tape) -> Tensor:
+        """The jet (C, out, M) after one of :meth:`layers` from the jet (C, in, M) before it."""
         raise NotImplementedError
 
     def layers(self) -> list[tuple[str, list[str]]]:

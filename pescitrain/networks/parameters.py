@@ -1,11 +1,14 @@
-"""All trainable numbers as one flat vector θ, of which the modules' parameters are views."""
+"""All trainable numbers as one flat vector θ, of which the modules' parameters are views, and parts of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pescitrain.networks.network import Network
@@ -36,7 +39,51 @@ class Layer:
         return self.stop - self.start
 
 
-class FlatParameters:
+class Parameters:
+    """A vector of trainable numbers and where they live: all of θ, or some of its layers.
+
+    Attributes
+    ----------
+    entries : list of Entry         the parameter tensors in the order of the vector
+    layers : list of Layer          consecutive entries that belong together, in feed-forward order
+    unknowns : dict                 name -> the unknown coefficients of the problem, in this vector or not
+    """
+
+    entries: list[Entry]
+    layers: list[Layer]
+    unknowns: dict[str, nn.Parameter]
+
+    @property
+    def size(self) -> int:
+        """Entries of the vector."""
+        return self.layers[-1].stop
+
+    def current(self) -> NDArray[np.float64]:
+        """The values (size,) in the modules, a copy."""
+        raise NotImplementedError
+
+    def put(self, values: NDArray[np.float64]) -> None:
+        """Write values (size,) into the modules."""
+        raise NotImplementedError
+
+    def zero_gradient(self) -> None:
+        """Before a ``backward``."""
+        raise NotImplementedError
+
+    def collected_gradient(self) -> NDArray[np.float64]:
+        """What ``backward`` has accumulated (size,); the next call may overwrite it."""
+        raise NotImplementedError
+
+    def find(self, parameter: Tensor) -> Entry | None:
+        """The entry of a module's parameter, or None where it is not in this vector."""
+        raise NotImplementedError
+
+    def frozen(self) -> Mapping[str, Tensor]:
+        """Name -> value of what the networks have beside this vector."""
+        return {}
+
+
+class FlatParameters(Parameters):
     """θ (n,) float64, its gradient (n,), and who lives where.
 
     Order: network by network, layer by layer in feed-forward order, then the unknowns. Writing into ``values`` changes
@@ -67,17 +114,90 @@ class FlatParameters:
             self.values[entry.start : entry.stop] = entry.parameter.detach().reshape(-1)
             entry.parameter.data = self.values[entry.start : entry.stop].view(shape)
             entry.parameter.grad = self.gradient[entry.start : entry.stop].view(shape)
-        self.entry_of = {id(entry.parameter): entry for entry in self.entries}
+        self._entry_of = {id(entry.parameter): entry for entry in self.entries}
 
-    @property
-    def size(self) -> int:
-        """n, the number of parameters."""
-        return self.values.numel()
+    def current(self) -> NDArray[np.float64]:
+        return self.values.numpy().copy()
+
+    def put(self, values: NDArray[np.float64]) -> None:
+        self.values.numpy()[:] = values
+
+    def zero_gradient(self) -> None:
+        self.gradient.zero_()
+
+    def collected_gradient(self) -> NDArray[np.float64]:
+        return self.gradient.numpy()
+
+    def find(self, parameter: Tensor) -> Entry | None:
+        return self._entry_of.get(id(parameter))
 
     def slice(self, parameter: Tensor) -> slice:
         """Where a module's parameter lives in θ."""
-        entry = self.entry_of[id(parameter)]
+        entry = self._entry_of[id(parameter)]
         return slice(entry.start, entry.stop)
+
+
+class RestrictedParameters(Parameters):
+    """Some whole layers of θ as a vector of their own; the others keep their values.
+
+    Parameters
+    ----------
+    whole : FlatParameters
+    active : (k,) int       sorted indices in θ of whole layers
+    """
+
+    def __init__(self, whole: FlatParameters, active: NDArray[np.integer]) -> None:
+        self.whole, self.active, self.unknowns = whole, active, whole.unknowns
+        inside = np.zeros(whole.size, dtype=bool)
+        inside[active] = True
+        place = np.cumsum(inside) - 1
+
+        def moved(part: Entry | Layer) -> tuple[int, int]:
+            return int(place[part.start]), int(place[part.start]) + part.stop - part.start
+
+        self.layers, self.entries = [], []
+        for layer in whole.layers:
+            if inside[layer.start : layer.stop].all():
+                start, stop = moved(layer)
+                self.layers.append(replace(layer, start=start, stop=stop))
+                for entry in whole.entries:
+                    if layer.start <= entry.start < layer.stop:
+                        start, stop = moved(entry)
+                        self.entries.append(replace(entry, start=start, stop=stop))
+        if sum(layer.size for layer in self.layers) != len(active):
+            raise ValueError("a part of the parameters is made of whole layers")
+        self._entry_of = {id(entry.parameter): entry for entry in self.entries}
+
+    def current(self) -> NDArray[np.float64]:
+        return self.whole.values.numpy()[self.active]
+
+    def put(self, values: NDArray[np.float64]) -> None:
+        self.whole.values.numpy()[self.active] = values
+
+    def zero_gradient(self) -> None:
+        self.whole.zero_gradient()
+
+    def collected_gradient(self) -> NDArray[np.float64]:
+        return self.whole.gradient.numpy()[self.active]
+
+    def find(self, parameter: Tensor) -> Entry | None:
+        return self._entry_of.get(id(parameter))
+
+    def frozen(self) -> Mapping[str, Tensor]:
+        return {e.name: e.parameter.detach() for e in self.whole.entries if self.find(e.parameter) is None}
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, torch differentiates with respect to these parameters only."""
+        others = [entry.parameter for entry in self.whole.entries if self.find(entry.parameter) is None]
+        others = [parameter for parameter in others if parameter.requires_grad]
+        for parameter in others:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in others:
+                parameter.requires_grad_(True)
 
 
 def _layers(networks: nn.ModuleDict) -> Iterator[tuple[str, str, list[tuple[str, nn.Parameter]]]]:

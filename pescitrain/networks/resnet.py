@@ -44,13 +44,15 @@ class ResNet(Network):
             q = q + self.time_step * self._activate(layer(q), slope)
         return self.output(q)
 
-    def forward_jet(self, jet: Tensor, components: Components, tape: Tape) -> Tensor:
-        slopes = self._slopes()
-        q = self._activate_jet(tape.affine(self.opening, jet), slopes[0], components, tape)
-        for layer, slope in zip(self.steps, slopes[1:], strict=True):
-            assert isinstance(layer, nn.Linear)
-            q = q + self.time_step * self._activate_jet(tape.affine(layer, q), slope, components, tape)
-        return tape.affine(self.output, q)
+    def layer_jet(self, index: int, jet: Tensor, components: Components, tape: Tape) -> Tensor:
+        if index > len(self.steps):
+            return tape.affine(self.output, jet)
+        slope = self._slopes()[index]
+        if index == 0:
+            return self._activate_jet(tape.affine(self.opening, jet), slope, components, tape)
+        layer = self.steps[index - 1]
+        assert isinstance(layer, nn.Linear)
+        return jet + self.time_step * self._activate_jet(tape.affine(layer, jet), slope, components, tape)
 
     def _slopes(self) -> list[Tensor | None]:
         return list(self.slopes) or [None] * (len(self.steps) + 1)

@@ -67,10 +67,10 @@ def residual_scale(setup: Setup, prepare: Callable[[Setup], None], correct: Call
     ------
     OptionError     nothing is left to correct, or the residual of the trial is not finite
     """
-    left = setup.evaluator.objective(setup.evaluator.parameters.values.numpy().copy()).objective
+    left = setup.evaluator.objective(setup.evaluator.parameters.current()).objective
     trial = correct(1.0)
     prepare(trial)
-    whole = trial.evaluator.objective(trial.evaluator.parameters.values.numpy().copy()).objective
+    whole = trial.evaluator.objective(trial.evaluator.parameters.current()).objective
     trial.destroy()
     if not (0.0 < left < math.inf and whole < math.inf):
         raise OptionError(f"a correction cannot be scaled: the objective is {left:g} without it and {whole:g} with it")

@@ -101,7 +101,7 @@ class History:
             value = self._terms(iterate.theta)
             error: float | None = None
             if self.metric is not None and iterate.iteration % self.error_interval == 0:
-                self.evaluator.parameters.values.numpy()[:] = iterate.theta
+                self.evaluator.parameters.put(iterate.theta)
                 error = self.metric.evaluate().rel_l2
             self.last = Iterate(iterate.iteration, iterate.theta.copy(), iterate.objective, iterate.gradient_norm)
             row = [stage, iterate.iteration, f"{wall:.4f}", f"{closures:g}", repr(float(iterate.objective))]

@@ -103,13 +103,13 @@ def _help(problem: Problem, settings: Settings, prefixes: Sequence[str]) -> int:
     layout = setup.system.layout
     for prefix in prefixes:
         solver = create_solver(setup, prefix, read(StageOptions, prefix), lambda _: False)
-        solver.run(layout.vec_from(layout.parameters.values.numpy()), 0, 0, {})
+        solver.run(layout.vec_from(layout.parameters.current()), 0, 0, {})
         solver.destroy()
     return SUCCESS
 
 
 def _check(setup: Setup, settings: Settings) -> int:
-    checks = check_derivatives(setup.evaluator, setup.evaluator.parameters.values.numpy(), settings.seed)
+    checks = check_derivatives(setup.evaluator, setup.evaluator.parameters.current(), settings.seed)
     say(f"derivatives of problem {settings.problem} at the starting point:")
     for check in checks:
         say(str(check))
@@ -118,7 +118,7 @@ def _check(setup: Setup, settings: Settings) -> int:
 
 def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[str, list[str]], start: float) -> int:
     layout, comm = setup.system.layout, setup.evaluator.comm
-    state = State(layout.parameters.values.numpy().copy())
+    state = State(layout.parameters.current())
     if settings.ckpt_restart is not None:
         mark = checkpoint.fingerprint(layout, setup.evaluator.samples)
         state = checkpoint.load(Path(settings.ckpt_restart), layout, mark)
@@ -172,7 +172,7 @@ def _write(
 ) -> dict:
     """The run folder for these parameters. Collective."""
     comm = setup.evaluator.comm
-    setup.evaluator.parameters.values.numpy()[:] = theta
+    setup.evaluator.parameters.put(theta)
     history.close()
     errors = setup.metric.evaluate() if setup.metric is not None else None
     summary = report.write_summary(

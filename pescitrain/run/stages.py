@@ -149,7 +149,7 @@ class Training:
         self._follow(corrected, refreshes)
         self.state.finished.append(self.state.theta)
         self.state.scales.append(np.array([scale]))
-        self.state.theta = self.last_good = corrected.evaluator.parameters.values.numpy().copy()
+        self.state.theta = self.last_good = corrected.evaluator.parameters.current()
         say(f"stage {name}: a correction of {len(self.state.theta)} parameters, scaled by {scale:.2e}")
 
     def _corrected(self, name: str, network: int, scale: float) -> Setup:
@@ -168,7 +168,7 @@ class Training:
         self.history.follow(setup)
 
     def _put(self, theta: np.ndarray) -> None:
-        self.setup.evaluator.parameters.values.numpy()[:] = theta
+        self.setup.evaluator.parameters.put(theta)
 
     def _stage(self, name: str) -> StageResult:
         prefix = f"{name}_" if name else ""
