@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pescitrain.errors import OptionError
 from pescitrain.networks.parameters import Layer
 
-PartitionType = Literal["layer", "balanced"]
+PartitionType = Literal["layer", "balanced", "network"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,15 @@ def decompose(layers: list[Layer], kind: PartitionType, count: int | None, overl
     layers : list of Layer      in feed-forward order
     kind : "layer"              as equal numbers of layers as possible: block s has layers ⌊sL/N⌋ … ⌊(s+1)L/N⌋ − 1
            "balanced"           the largest block as small as possible in parameters
+           "network"            as "layer" in each network, branch and trunk or subdomain networks, where no block and
+                                no overlap has layers of two
     count : int or None         number of blocks N; None: one for each layer
     overlap : int               layers added on both sides of each block
 
     Every parameter is in exactly one ``owned`` set. Raises OptionError where N or the overlap cannot be.
     """
+    if kind == "network":
+        return _by_network(layers, count, overlap)
     total = len(layers)
     count = total if count is None else count
     if not 1 <= count <= total:
@@ -54,6 +58,36 @@ def decompose(layers: list[Layer], kind: PartitionType, count: int | None, overl
         owned = np.arange(layers[first].start, layers[last - 1].stop, dtype=np.int32)
         blocks.append(Block(names, owned, np.arange(*outer, dtype=np.int32)))
     return blocks
+
+
+def _by_network(layers: list[Layer], count: int | None, overlap: int) -> list[Block]:
+    """N blocks shared out by the networks' numbers of layers (largest remainder), at least one for each."""
+    networks = [list(group) for _, group in groupby(layers, lambda layer: layer.network)]
+    sizes = np.array([len(network) for network in networks])
+    count = int(sizes.sum()) if count is None else count
+    if not len(networks) <= count <= sizes.sum():
+        raise OptionError(
+            f"-part_blocks {count}: there are {len(networks)} networks with {sizes.sum()} layers, so choose from "
+            f"{len(networks)} to {sizes.sum()}"
+        )
+    shares = np.ones(len(networks), dtype=int)
+    for _ in range(count - len(networks)):
+        wanted = np.where(shares < sizes, count * sizes / sizes.sum() - shares, -np.inf)
+        shares[int(wanted.argmax())] += 1
+    return [
+        block
+        for network, share in zip(networks, shares, strict=True)
+        for block in _decompose_part(network, int(share), overlap)
+    ]
+
+
+def _decompose_part(layers: list[Layer], count: int, overlap: int) -> list[Block]:
+    """As :func:`decompose` by layers, of a part of θ that need not begin at its start."""
+    first = layers[0].start
+    moved = [replace(layer, start=layer.start - first, stop=layer.stop - first) for layer in layers]
+    blocks = decompose(moved, "layer", count, overlap)
+    shift = np.int32(first)
+    return [Block(block.name, block.owned + shift, block.active + shift) for block in blocks]
 
 
 def _balanced_cuts(sizes: list[int], count: int) -> list[int]:

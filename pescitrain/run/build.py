@@ -13,6 +13,7 @@ from petsc4py import PETSc
 from torch import Tensor, nn
 
 from pescitrain.algebra import ParameterLayout, System, decompose
+from pescitrain.algebra.decomposition import PartitionType
 from pescitrain.errors import OptionError, ProblemError
 from pescitrain.evaluation import Evaluator, SamplingPlan, sample_terms
 from pescitrain.evaluation.metrics import ErrorMetric
@@ -90,11 +91,14 @@ def build_in(
         samples = sample_terms(problem, surrogate, domain, plan, comm.rank, comm.size, chunk_size, weights)
     evaluator = Evaluator(problem, surrogate, parameters, samples, mpi_comm)
     layout = ParameterLayout(parameters, comm, "even" if settings.part_owner == "even" else "blocks")
-    kind = "balanced" if settings.part_type == "balanced" else "layer"
-    blocks = decompose(parameters.layers, kind, settings.part_blocks, settings.part_overlap)
+    blocks = decompose(parameters.layers, _partition(settings.part_type), settings.part_blocks, settings.part_overlap)
     system = System(evaluator, layout, blocks, bounds_of(problem, parameters))
     metric = create_metric(problem, settings, domain, surrogate, mpi_comm)
     return Setup(problem, domain, surrogate, system, metric)
+
+
+def _partition(name: str) -> PartitionType:
+    return "balanced" if name == "balanced" else "network" if name == "network" else "layer"
 
 
 def create_domain(problem: Problem, settings: Settings, comm: MPI.Intracomm) -> Box | Mesh:

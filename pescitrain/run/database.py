@@ -14,7 +14,20 @@ from pescitrain.run.options import NetworkOptions, StageOptions, table
 OUR_FAMILIES = ("problem", "mesh", "net", "sample", "loss", "bc", "part", "hier", "gn", "data", "ref", "out", "ckpt")
 """First words of our names; whole names outside the families are in the table too."""
 
-SOLVER_FAMILIES = ("tao", "snes", "ksp", "pc", "sub", "mg", "fieldsplit", "npc", "redundant")
+SOLVER_FAMILIES = (
+    "tao",
+    "snes",
+    "ksp",
+    "pc",
+    "sub",
+    "mg",
+    "fieldsplit",
+    "npc",
+    "redundant",
+    "coarse",
+    "global",
+    "sync",
+)
 """First words of PETSc's names that a stage hands to its solver."""
 
 PETSC_GLOBAL = [
@@ -112,7 +125,19 @@ COMMON_PETSC = [
     "tao_lm_geodesic",
     "tao_lm_space",
     "tao_lm_sketch",
+    "tao_lbfgs_history",
+    "tao_lbfgs_momentum",
     "tao_soap_lr",
+    "tao_spqn_preset",
+    "tao_spqn_kind",
+    "tao_spqn_sync",
+    "tao_spqn_coarse",
+    "tao_spqn_memory",
+    "sub_tao_type",
+    "sub_tao_max_it",
+    "coarse_tao_max_it",
+    "global_tao_type",
+    "npc_snes_type",
     "tao_ssbroyden_update",
 ]
 """Names that a typo is compared with."""

@@ -124,7 +124,9 @@ class PartitionOptions:
     """The decomposition of the parameters into blocks, and who owns them."""
 
     part_type: str = option(
-        "layer", "equal numbers of layers, or balanced parameter counts", choices=("layer", "balanced")
+        "layer",
+        "blocks of equal numbers of layers, of balanced parameter counts, or of layers of one network each",
+        choices=("layer", "balanced", "network"),
     )
     part_blocks: int | None = option(None, "number of blocks", minimum=1, note="one for each layer")
     part_overlap: int = option(0, "layers added on both sides of each block", minimum=0)

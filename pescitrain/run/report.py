@@ -104,6 +104,7 @@ def write_summary(
         "torch_s": round(evaluator.arithmetic.seconds, 4),
         "evaluations": evaluator.counters.as_dict(),
         "closures": evaluator.counters.closures,
+        "closures_depth": evaluator.counters.closures_depth,
         "peak_rss_mb": round(peak_mb, 1),
         "bc_enforce": settings.bc_enforce,
         "problem_parameters": {key: repr(value) for key, value in setup.problem.settings().items()},

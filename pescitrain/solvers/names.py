@@ -11,8 +11,10 @@ from pescitrain.errors import OptionError
 
 OWN_TAO_TYPES = {
     "adam": "pescitrain.solvers.adam.Adam",
+    "lbfgs": "pescitrain.solvers.lbfgs.LimitedMemoryBFGS",
     "lm": "pescitrain.solvers.levenberg_marquardt.LevenbergMarquardt",
     "soap": "pescitrain.solvers.soap.Soap",
+    "spqn": "pescitrain.solvers.schwarz.quasi_newton.SchwarzQuasiNewton",
     "ssbroyden": "pescitrain.solvers.self_scaled_broyden.SelfScaledBroyden",
 }
 """Short name -> Python type, for ``-tao_type``."""
@@ -51,6 +53,10 @@ SNES_LINEAR = ("newtonls", "newtontr")
 """SNES types with a Krylov solver of their own."""
 SNES_NONLINEAR = ("qn", "ngmres", "ncg", "anderson", "nrichardson")
 """SNES types that take the preconditioner as one step of a nonlinear one."""
+SNES_SCHWARZ = ("nasm", "aspin")
+"""SNES types that solve for the blocks of θ."""
+OWN_SNES_TYPES = {"spqn": "pescitrain.solvers.schwarz.nonlinear.SchwarzIteration"}
+"""Short name -> Python type, for ``-npc_snes_type``."""
 
 Kind = Literal["tao", "snes"]
 
@@ -59,7 +65,7 @@ def known_types(kind: Kind) -> list[str]:
     """Every name that ``-tao_type`` or ``-snes_type`` accepts here."""
     if kind == "tao":
         return sorted({*TAO_SLOT, *TAO_WITHOUT_PRECONDITIONER, "lmvm", *OWN_TAO_TYPES})
-    return sorted({*SNES_LINEAR, *SNES_NONLINEAR})
+    return sorted({*SNES_LINEAR, *SNES_NONLINEAR, *SNES_SCHWARZ})
 
 
 def check_type(kind: Kind, name: str, option: str) -> None:

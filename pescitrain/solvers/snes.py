@@ -8,9 +8,10 @@ from petsc4py import PETSc
 from pescitrain.algebra import System
 from pescitrain.algebra.options import get_string, set_default
 from pescitrain.errors import OptionError
-from pescitrain.solvers.names import SNES_LINEAR, check_type
+from pescitrain.solvers.names import OWN_SNES_TYPES, SNES_LINEAR, SNES_SCHWARZ, check_type
 from pescitrain.solvers.outcome import NOTHING_LEFT, GaussNewtonSettings, Iterate, Memory, Monitor, Outcome, reason_name
 from pescitrain.solvers.preconditioning import create_preconditioner
+from pescitrain.solvers.schwarz.native import BlockFunctions, place_of, theta_of
 
 
 class SnesSolver:
@@ -18,6 +19,9 @@ class SnesSolver:
 
     Newton types solve with the Gauss–Newton operator, preconditioned. The others (qn, ngmres, ncg, anderson,
     nrichardson) take the preconditioner as their nonlinear one: a step θ ← θ − P⁻¹∇φ.
+
+    nasm and aspin solve for the blocks of θ, each with its own SNES ``-sub_*``; ``-npc_snes_type nasm`` or ``spqn``
+    puts such a sweep before each step of any other type.
     """
 
     kind = "snes"
@@ -31,7 +35,14 @@ class SnesSolver:
             raise OptionError(
                 "SNES methods ignore the bounds of the unknown coefficients: use -tao_type blmvm, bqnls or bntr"
             )
-        self.preconditioner = create_preconditioner(system, prefix, settings, True, self.notices, self.type)
+        self.nonlinear = get_string(f"{prefix}npc_snes_type")
+        if self.nonlinear in OWN_SNES_TYPES:
+            PETSc.Options()[f"{prefix}npc_snes_type"] = "python"
+            PETSc.Options()[f"{prefix}npc_snes_python_type"] = OWN_SNES_TYPES[self.nonlinear]
+        takes_one = self.type in SNES_LINEAR or (self.type not in SNES_SCHWARZ and self.nonlinear is None)
+        self.preconditioner = create_preconditioner(system, prefix, settings, takes_one, self.notices, self.type)
+        native = {self.type, self.nonlinear} & set(SNES_SCHWARZ)
+        self.block_functions = BlockFunctions(system) if native else None
         self.lag = settings.lag or 1
         self.max_iterations = 0
         self._norm_at_start: float | None = None
@@ -61,12 +72,15 @@ class SnesSolver:
         self._linearizations = 0
         snes = PETSc.SNES().create(system.layout.comm)
         snes.setOptionsPrefix(prefix or None)
+        snes.setDM(system.dm if self.block_functions is None else self.block_functions.dm)
+        snes.setFunction(self._function, system.layout.create_vec())
         snes.setType(self.type)
-        snes.setDM(system.dm)
-        snes.setFunction(lambda _, x, f: system.gradient(x, f), system.layout.create_vec())
-        snes.setObjective(lambda _, x: system.objective(x))
-        matrix = system.operator if self.preconditioner is None else self.preconditioner.matrix.mat
-        snes.setJacobian(self._jacobian, system.operator, matrix)
+        if self.type == "aspin":  # its Jacobian is that of θ − G(θ), which it makes itself; φ is no merit of it
+            snes.setJacobian(self._jacobian, None, system.operator)
+        else:
+            snes.setObjective(self._objective)
+            matrix = system.operator if self.preconditioner is None else self.preconditioner.matrix.mat
+            snes.setJacobian(self._jacobian, system.operator, matrix)
         for key, value in self._defaults().items():
             set_default(f"{prefix}{key}", value)
         return snes
@@ -78,9 +92,13 @@ class SnesSolver:
         ngmres and anderson without a nonlinear preconditioner that descends, and ncg without steps that go to the first
         stationary point of φ along the direction: a secant search which starts from short steps.
         """
+        defaults: dict[str, object] = self._defaults_of_blocks()
         if self.type in SNES_LINEAR:
-            return {"ksp_type": "cg", "ksp_max_it": 100, "snes_max_linear_solve_fail": 1000000}
-        defaults: dict[str, object] = {}
+            return defaults | {"ksp_type": "cg", "ksp_max_it": 100, "snes_max_linear_solve_fail": 1000000}
+        if self.type in SNES_SCHWARZ or self.nonlinear is not None:
+            if self.type in ("qn", "nrichardson"):
+                defaults["snes_linesearch_type"] = "bt"
+            return defaults
         if self.type in ("qn", "nrichardson") or (self.type == "ncg" and self.preconditioner is not None):
             defaults["snes_linesearch_type"] = "bt"
         if self.preconditioner is not None:
@@ -105,7 +123,55 @@ class SnesSolver:
             defaults |= {"npc_snes_type": "nrichardson", "npc_snes_max_it": 1, "npc_snes_linesearch_type": "bt"}
         return defaults
 
-    def _jacobian(self, snes: PETSc.SNES, x: PETSc.Vec, __: PETSc.Mat, ___: PETSc.Mat) -> None:
+    def _defaults_of_blocks(self) -> dict[str, object]:
+        """Of block solves by Gauss–Newton, and of the side on which they precondition."""
+        if self.block_functions is None and self.nonlinear is None:
+            return {}
+        defaults: dict[str, object] = {}
+        if self.nonlinear is not None:
+            defaults["npc_snes_max_it"] = 1
+            if self.type != "nrichardson":  # which knows the left side alone
+                defaults["snes_npc_side"] = "right"
+        if self.block_functions is not None:
+            sub = "sub_" if self.type == "nasm" else "npc_sub_"
+            outer = "" if self.type == "nasm" else "npc_"
+            if self.type == "aspin":
+                defaults |= {"ksp_max_it": 300, "snes_max_linear_solve_fail": 1000000}
+            else:
+                defaults[f"{outer}snes_nasm_type"] = "restrict"
+            defaults |= {
+                f"{sub}snes_type": "newtonls",
+                f"{sub}snes_max_it": 1,
+                f"{sub}snes_linesearch_type": "bt",
+                f"{sub}ksp_type": "preonly",
+                f"{sub}pc_type": "cholesky",
+            }
+        return defaults
+
+    def _function(self, snes: PETSc.SNES, x: PETSc.Vec, f: PETSc.Vec) -> None:
+        dm = snes.getDM()
+        place = None if self.block_functions is None else place_of(dm)
+        if self.block_functions is None or place is None:
+            self.system.gradient(x, f)
+        else:
+            f.setArray(self.block_functions.gradient(place, theta_of(dm, x)))
+
+    def _objective(self, snes: PETSc.SNES, x: PETSc.Vec) -> float:
+        dm = snes.getDM()
+        place = None if self.block_functions is None else place_of(dm)
+        if self.block_functions is None or place is None:
+            return self.system.objective(x)
+        return self.block_functions.objective(place, theta_of(dm, x))
+
+    def _jacobian(self, snes: PETSc.SNES, x: PETSc.Vec, __: PETSc.Mat, matrix: PETSc.Mat) -> None:
+        dm = snes.getDM()
+        place = None if self.block_functions is None else place_of(dm)
+        if self.block_functions is not None and place is not None:
+            values = self.block_functions.gauss_newton(place, theta_of(dm, x), self.settings.damping_of_line_search)
+            indices = np.arange(len(values), dtype=PETSc.IntType)
+            matrix.setValues(indices, indices, values)
+            matrix.assemble()
+            return
         refresh = self._linearizations % self.lag == 0
         damping = 0.0 if self.type == "newtontr" else self.settings.damping_of_line_search
         # A nonlinear preconditioner has no iterations of its own: it is called once in each.
@@ -118,6 +184,8 @@ class SnesSolver:
     ) -> tuple[Outcome, Memory]:
         snes.setFromOptions()
         snes.setUp()
+        if self.nonlinear in OWN_SNES_TYPES:
+            snes.getNPC().getPythonContext().connect(self.system, start)
         inner = snes if self.type in SNES_LINEAR else snes.getNPC() if self.preconditioner is not None else None
         if inner is not None:
             ksp = inner.getKSP()
@@ -150,6 +218,8 @@ class SnesSolver:
         return outcome, {"norm_at_start": [np.array([self._norm_at_start or 0.0])]}
 
     def _watch(self, snes: PETSc.SNES, start: int, iteration: int, norm: float) -> None:
+        if self.block_functions is not None:
+            self.block_functions.charge()
         if self._norm_at_start is None:
             self._norm_at_start = norm
         if iteration > 0 or start == 0:
@@ -182,3 +252,5 @@ class SnesSolver:
         """Collective."""
         if self.preconditioner is not None:
             self.preconditioner.destroy()
+        if self.block_functions is not None:
+            self.block_functions.destroy()

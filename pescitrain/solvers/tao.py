@@ -30,6 +30,9 @@ from pescitrain.solvers.outcome import (
 from pescitrain.solvers.preconditioning import create_preconditioner, forward_krylov_options
 from pescitrain.solvers.quasi_newton_memory import Answers, QuasiNewtonMemory
 
+SECANT = "secant"
+"""In the name of what our types remember and what holds for one objective only."""
+
 
 class TaoSolver:
     """One stage of training by TAO.
@@ -102,9 +105,11 @@ class TaoSolver:
             tao.destroy()
 
     def points_moved(self, memory: Memory) -> Memory:
-        """What of a memory holds when the points have moved: of our own types all, of secant pairs nothing."""
+        """What of a memory holds when the points have moved: of secant pairs nothing, of our other types all."""
         self._linearized_at = None
-        return memory if self.type == "python" else {}
+        if self.type != "python":
+            return {}
+        return {key: kept for key, kept in memory.items() if SECANT not in key}
 
     def _create(self) -> PETSc.TAO:
         system, prefix = self.system, self.prefix

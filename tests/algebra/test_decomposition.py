@@ -1,6 +1,7 @@
 """Blocks of layers: every parameter in exactly one, as even as asked for, with overlap."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,26 @@ def test_the_overlap_is_whole_layers_on_both_sides_clipped_to_the_network(kind, 
         first, last = starts.index(block.owned[0]), stops.index(block.owned[-1] + 1)
         outer = range(max(0, first - overlap), min(len(sizes), last + overlap + 1))
         assert (block.active[0], block.active[-1] + 1) == (starts[outer[0]], stops[outer[-1]])
+
+
+def test_blocks_of_networks_never_have_layers_of_two():
+    sizes, networks = [3, 4, 5, 2, 2, 1, 7], ["branch"] * 4 + ["trunk"] * 2 + [""]
+    layers = [replace(layer, network=name) for layer, name in zip(layers_of(sizes), networks, strict=True)]
+    owner = np.repeat(networks, sizes)
+    for count in range(3, 8):
+        blocks = decompose(layers, "network", count, 1)
+        assert len(blocks) == count
+        assert np.array_equal(np.concatenate([block.owned for block in blocks]), np.arange(sum(sizes)))
+        assert all(len(set(owner[block.active])) == 1 for block in blocks)
+    assert len(decompose(layers, "network", None, 0)) == 7
+    shares = [
+        sum(owner[block.owned[0]] == name for block in decompose(layers, "network", 5, 0))
+        for name in ("branch", "trunk")
+    ]
+    assert shares == [3, 1]  # 5 · 4/7 and 5 · 2/7, and one for the unknowns
+    for count in (2, 8):
+        with pytest.raises(OptionError, match="choose from 3 to 7"):
+            decompose(layers, "network", count, 0)
 
 
 def test_even_blocks_are_the_published_rule_for_every_number_of_layers_up_to_40():

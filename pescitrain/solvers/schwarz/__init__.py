@@ -1,0 +1,1 @@
+"""Nonlinear Schwarz methods: training block by block, joined by a synchronisation and a global step."""

@@ -1,0 +1,92 @@
+"""The coarse step: a few parameters of all of the network are trained before the blocks are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.sparse import csr_array, vstack
+
+from pescitrain.algebra import Block, System
+from pescitrain.algebra.hierarchy import coarsen, finest_level
+from pescitrain.solvers.outcome import Array
+from pescitrain.solvers.schwarz.local import LocalProblem
+from pescitrain.solvers.schwarz.search import LineSearch, Point, point_at
+from pescitrain.solvers.schwarz.subspace import Subspace
+
+COARSE = ("none", "first", "last", "output", "interface", "gains", "network")
+"""none; the first or the last layer of each block; the output layer; the layers in two or more blocks; one factor for
+each layer's parameters; the coarser network of the hierarchy."""
+
+CoarseStep = Callable[[Point, bool], Point]
+"""(start, whether to go on with the memory of the last step) -> where it ends; collective."""
+
+
+def create_coarse_step(
+    kind: str, accept: str, system: System, blocks: Sequence[Block], prefix: str
+) -> CoarseStep | None:
+    """The coarse step of a kind; its TAO is ``-<prefix>coarse_*``. Collective.
+
+    accept: "search", a line search along the step; "copy", the step as it is.
+    """
+    if kind == "none":
+        return None
+    prefix = f"{prefix}coarse_"
+    if kind in ("gains", "network"):
+        subspace = Subspace(system, prefix, {})
+        prolongation = _prolongation(system) if kind == "network" else None
+
+        def in_subspace(start: Point, _: bool) -> Point:
+            basis = _gains(system, start.theta) if prolongation is None else prolongation
+            return subspace.minimise(start, basis)
+
+        return in_subspace
+    layers = _layers(kind, system, blocks)
+    active = np.concatenate([np.arange(layer.start, layer.stop) for layer in layers]).astype(np.int32)
+    problem = LocalProblem(
+        system, Block("coarse", active, active), prefix, system.evaluator.samples, system.evaluator.comm
+    )
+    search = LineSearch(system, prefix)
+
+    def on_layers(start: Point, keep: bool) -> Point:
+        correction = problem.solve(start, keep)
+        system.evaluator.counters.add(correction.cost)
+        if correction.trouble or not float(start.gradient @ correction.change) < 0.0:
+            return start
+        if accept == "copy":
+            return point_at(system, start.theta + correction.change)
+        return search.along(start, correction.change)[0]
+
+    return on_layers
+
+
+def _layers(kind: str, system: System, blocks: Sequence[Block]) -> list:
+    layers = system.layout.layers
+    if kind == "output":
+        return [layer for layer in layers if layer.name.split(".")[-1] == "output"] or layers[-1:]
+    if kind == "interface":
+        held = np.zeros(system.layout.size, dtype=int)
+        for block in blocks:
+            held[block.active] += 1
+        return [layer for layer in layers if held[layer.start] > 1]
+    ends = [int(block.owned[0 if kind == "first" else -1]) for block in blocks]
+    return [layer for layer in layers if any(layer.start <= end < layer.stop for end in ends)]
+
+
+def _gains(system: System, theta: Array) -> Array:
+    """(n, layers): a change of the factor of each layer's parameters."""
+    layers = system.layout.layers
+    basis = np.zeros((len(theta), len(layers)))
+    for column, layer in enumerate(layers):
+        basis[layer.start : layer.stop, column] = theta[layer.start : layer.stop]
+    return basis[:, basis.any(axis=0)]
+
+
+def _prolongation(system: System) -> csr_array:
+    """(n, n of the coarser network): its parameters to those of the trained network, on all ranks. Collective."""
+    _, transfer = coarsen(finest_level(system.layout), "both")
+    starts, columns, values = transfer.getValuesCSR()
+    own = csr_array((values, columns, starts), shape=(transfer.getLocalSize()[0], transfer.getSize()[1]))
+    parts = system.layout.mpi_comm.allgather(own)
+    transfer.destroy()
+    return csr_array(vstack(parts))

@@ -1,0 +1,166 @@
+"""The local problems: each block of θ trained by a TAO of its own, with the rest frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from pescitrain.algebra import Block, ParameterLayout, System, decompose
+from pescitrain.errors import EvaluationError
+from pescitrain.evaluation import Counters
+from pescitrain.evaluation.restriction import RestrictedEvaluator, everywhere
+from pescitrain.evaluation.samples import TermSamples
+from pescitrain.solvers.outcome import Array, GaussNewtonSettings, Memory
+from pescitrain.solvers.schwarz.search import Point
+from pescitrain.solvers.tao import TaoSolver
+
+FLOATING_POINT = 83
+"""PETSC_ERR_FP, of TAO where a callback gives no number."""
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What a local solve gives: the change of its block, zero elsewhere.
+
+    Attributes
+    ----------
+    name : str              of the block
+    change : (n,)           E (z − R θ)
+    cost : Counters         evaluations of the local solve
+    trouble : str           why there is no change; "" if there is
+    """
+
+    name: str
+    change: Array
+    cost: Counters
+    trouble: str = ""
+
+
+class LocalProblem:
+    """φ over the layers of a block, the rest frozen, and the TAO that reduces it. Construction is collective on comm.
+
+    Parameters
+    ----------
+    system : System             of all of θ
+    block : Block
+    prefix : str                of the options of its TAO
+    samples : list              the terms with the chunks that this rank evaluates
+    comm : MPI.Intracomm        the ranks that solve it together
+    """
+
+    def __init__(
+        self, system: System, block: Block, prefix: str, samples: list[TermSamples], comm: MPI.Intracomm
+    ) -> None:
+        self.block = block
+        self.memory: Memory = {}
+        self.evaluator = RestrictedEvaluator(system.evaluator, block.active, samples, comm)
+        self.evaluator.arithmetic = system.evaluator.arithmetic
+        layout = ParameterLayout(self.evaluator.parameters, PETSc.Comm(comm), "even")  # pyright: ignore[reportCallIssue]
+        bounds = system.bounds
+        own = None if bounds is None else (bounds[0][block.active], bounds[1][block.active])
+        blocks = decompose(layout.layers, "layer", None, 0)
+        self.system = System(self.evaluator, layout, blocks, own)
+        self.idle = PETSc.Options().getInt(f"{prefix}tao_max_it", 1) == 0  # which TAO itself refuses
+        self.solver = TaoSolver(self.system, prefix, GaussNewtonSettings(), lambda _: False)
+
+    def solve(self, start: Point, keep: bool) -> Correction:
+        """Reduce φ from a point whose φ and ∇φ are known. Collective on the ranks of the problem.
+
+        ``keep``: go on with the memory of the last solve.
+        """
+        layout, evaluator, active = self.system.layout, self.evaluator, self.block.active
+        evaluator.counters = Counters()
+        change, trouble = np.zeros_like(start.theta), ""
+        if self.idle:
+            return Correction(self.block.name, change, evaluator.counters)
+        x = layout.vec_from(start.theta[active])
+        try:
+            with evaluator.frozen(start.theta):
+                evaluator.learn(start.theta[active], start.value, start.gradient[active])
+                self.system.gauss_newton.forget()
+                outcome, memory = self.solver.run(x, 0, np.iinfo(np.int32).max, self.memory if keep else {})
+                z = layout.gather(x).copy()
+                if evaluator.objective(z).objective < start.value.objective:
+                    change[active] = z - start.theta[active]
+                elif outcome.diverged:
+                    trouble = outcome.reason
+                self.memory = memory
+        except PETSc.Error as error:
+            trouble = _trouble(error)
+            if not trouble:
+                raise
+        finally:
+            x.destroy()
+        return Correction(self.block.name, change, evaluator.counters, trouble)
+
+    def destroy(self) -> None:
+        """Collective on the ranks of the problem."""
+        self.solver.destroy()
+        self.system.destroy()
+
+
+def _trouble(error: PETSc.Error) -> str:
+    """What went wrong in the evaluation of φ, or "" where something else did."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, PETSc.Error) and cause.args[0] == FLOATING_POINT:
+        return "the objective or its gradient became infinite or NaN"
+    return str(cause) if isinstance(cause, EvaluationError) else ""
+
+
+class LocalProblems:
+    """All blocks, side by side: each is solved by one rank, or by a group of ranks where blocks are fewer.
+
+    Every rank has all points at hand (or its part of them, in a group), so that a local solve needs no other rank.
+    Construction is collective.
+    """
+
+    def __init__(self, system: System, blocks: Sequence[Block], prefix: str) -> None:
+        comm: MPI.Intracomm = system.evaluator.comm
+        self.comm, self.count = comm, len(blocks)
+        groups = min(comm.size, len(blocks))
+        group = comm.rank * groups // comm.size
+        self.group = comm.Split(group, comm.rank)
+        samples = everywhere(system.evaluator, self.group)
+        self.problems = {
+            place: LocalProblem(system, block, prefix, samples, self.group)
+            for place, block in enumerate(blocks)
+            if place * groups // len(blocks) == group
+        }
+
+    def solve(self, start: Point, keep: bool) -> list[Correction]:
+        """The corrections of all blocks, on all ranks. Collective."""
+        own, failure = {}, None
+        try:
+            own = {place: problem.solve(start, keep) for place, problem in self.problems.items()}
+        except Exception as error:  # whatever it is, the other ranks wait in the exchange below
+            failure = error
+        texts = self.comm.allgather(None if failure is None else str(failure.__cause__ or failure))
+        text = next((text for text in texts if text is not None), None)
+        if text is not None:
+            raise EvaluationError(text) from failure
+        sent = own if self.group.rank == 0 else {}
+        known = {place: one for part in self.comm.allgather(sent) for place, one in part.items()}
+        return [known[place] for place in range(self.count)]
+
+    def save(self) -> list[Memory]:
+        """The memory of every block, on all ranks. Collective."""
+        own = {place: problem.memory for place, problem in self.problems.items() if self.group.rank == 0}
+        known = {place: one for part in self.comm.allgather(own) for place, one in part.items()}
+        return [known[place] for place in range(self.count)]
+
+    def restore(self, memories: Sequence[Memory]) -> None:
+        """Continue from :meth:`save`. Not collective."""
+        for place, problem in self.problems.items():
+            problem.memory = memories[place]
+
+    def destroy(self) -> None:
+        """Collective."""
+        for problem in self.problems.values():
+            problem.destroy()
+        self.group.Free()
