@@ -217,14 +217,22 @@ def test_time_in_torch_is_summed():
 
 
 def test_counters_continue_from_what_was_saved():
-    counters = Counters(objective=2.5, gradient=3.0, linearization=1.0, jvp=4.0, vjp=5.0, krylov=6)
+    counters = Counters(objective=2.5, gradient=3.0, linearization=1.0, jvp=4.0, vjp=5.0, krylov=6, overlapped=1.5)
     saved = counters.as_dict()
-    assert saved == {"objective": 2.5, "gradient": 3, "linearization": 1, "jvp": 4, "vjp": 5, "krylov": 6}
+    counts = {"objective": 2.5, "gradient": 3, "linearization": 1, "jvp": 4, "vjp": 5, "krylov": 6}
+    assert saved == {**counts, "overlapped": 1.5}
     assert [type(saved[key]) for key in ("objective", "gradient")] == [float, int]
     other = Counters()
     other.restore(saved)
     assert other == counters
-    assert other.closures == 5.5
+    assert (other.closures, other.closures_depth) == (5.5, 4.0)
+
+
+def test_of_what_is_spent_side_by_side_the_longest_counts_for_the_depth():
+    counters = Counters(gradient=2.0)
+    counters.add(Counters(gradient=1.0, krylov=3))
+    counters.add_concurrent([Counters(gradient=4.0), Counters(objective=1.0, gradient=6.0), Counters()])
+    assert (counters.closures, counters.closures_depth, counters.krylov) == (14.0, 10.0, 3)
 
 
 # ------------------------------------------------------------------------------------------------------ what goes wrong

@@ -77,7 +77,9 @@ def test_the_summary_agrees_with_the_history(square):
     assert found["iterations"] == int(rows[-1]["iteration"]) == 45
     assert found["objective"] == float(rows[-1]["objective"])
     assert found["closures"] == float(rows[-1]["closures"]) == found["evaluations"]["gradient"]
-    assert set(found["evaluations"]) == {"objective", "gradient", "linearization", "jvp", "vjp", "krylov"}
+    counts = {"objective", "gradient", "linearization", "jvp", "vjp", "krylov", "overlapped"}
+    assert set(found["evaluations"]) == counts
+    assert found["closures_depth"] == found["closures"]  # nothing was done side by side
     assert found["evaluations"]["linearization"] == 5  # at the start and every ten iterations
     assert found["failure"] is None
     assert found["wall_s"] >= float(rows[-1]["wall_s"])
