@@ -112,6 +112,8 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_collection_finish(session):
     """Every rank must have collected the same tests: one with an import error would leave the others waiting."""
+    gc.collect()
+    gc.freeze()  # what the modules hold by now stays: the collection after every test need not look at it
     if _agreement.size == 1:
         return
     collected = _agreement.allgather(([item.nodeid for item in session.items], session.testsfailed))

@@ -20,6 +20,7 @@ from pescitrain.evaluation.samples import SamplingPlan, sample_terms
 from pescitrain.geometry import Box, Sampling
 from pescitrain.networks import MLP, FourierFeatures, Laplacian, PeriodicFeatures, ResNet, ScaleToUnitBox
 from pescitrain.networks.components import Component
+from pescitrain.networks.device import HOST
 from pescitrain.networks.parameters import FlatParameters
 from pescitrain.problem import Data, Dirichlet, Initial, Lifting, Neumann, Periodic, Problem, Residual, Robin, Surrogate
 from pescitrain.problem.field import Coordinates, Field, Normal
@@ -143,6 +144,7 @@ class Case:
         interior: int = 9,
         boundary: int = 5,
         wrap: Callable[[Maker], Maker] = lambda make: make,
+        device: torch.device = HOST,
     ) -> Evaluator:
         problem = self.problem()
         domain, make = problem.domain(), wrap(self.network)
@@ -151,12 +153,12 @@ class Case:
             name: make(domain, network_outputs(fields, lifting), 3 + i)
             for i, (name, fields) in enumerate(problem.networks_of_fields().items())
         }
-        surrogate = Surrogate(problem, networks, lifting)
+        surrogate = Surrogate(problem, networks, lifting).to(device)
         unknowns = [(name, unknown.initial) for name, unknown in problem.unknowns.items()]
         parameters = FlatParameters(surrogate.networks, unknowns)
         # Biases start at zero, where derivatives of odd activations vanish and would hide errors.
         random = np.random.default_rng(5).standard_normal(parameters.size)
-        parameters.values += 0.1 * torch.from_numpy(random)
+        parameters.put(parameters.current() + 0.1 * random)
         plan = SamplingPlan(Sampling(interior, "hammersley"), Sampling(boundary, "hammersley"), 0)
         samples = sample_terms(problem, surrogate, domain, plan, comm.rank, comm.size, chunk_size)
         return Evaluator(problem, surrogate, parameters, samples, comm)
@@ -333,7 +335,7 @@ def jacobian_by_torch(evaluator: Evaluator, theta: Array) -> Array:
 
 def start(evaluator: Evaluator) -> Array:
     """A copy of θ as the evaluator was built."""
-    return evaluator.parameters.values.numpy().copy()
+    return evaluator.parameters.current()
 
 
 def samples_of(evaluator: Evaluator, seed: int = 0, chunk_size: int = 50, interior: int = 9) -> Samples:

@@ -6,7 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from petsc4py import PETSc
+
+from pescitrain.networks.device import HOST, at_home
 
 
 class Arithmetic:
@@ -17,15 +20,19 @@ class Arithmetic:
     ``PSTSampleGramMatrix``, ``PSTGaussNewtonDiagonal``, ``PSTGaussNewtonProducts``, ``PSTKroneckerFactors``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device = HOST) -> None:
+        self.device = device
         self.seconds = 0.0
 
     @contextmanager
     def event(self, name: str) -> Iterator[None]:
-        """Log the block as the event ``PST<name>`` and add its seconds. Not collective."""
+        """Log the block as the event ``PST<name>`` and add its seconds, on a GPU up to its end. Not collective."""
         start = time.perf_counter()
         with PETSc.Log.Event(f"PST{name}"):
             try:
-                yield
+                with at_home(self.device):
+                    yield
+                if self.device != HOST:
+                    torch.cuda.synchronize(self.device)
             finally:
                 self.seconds += time.perf_counter() - start

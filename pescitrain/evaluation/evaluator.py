@@ -19,6 +19,7 @@ from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, Func
 from pescitrain.evaluation.linearization import ChunkPlace, Linearization
 from pescitrain.evaluation.residuals import Residuals
 from pescitrain.evaluation.samples import Chunk, TermSamples, samples_at
+from pescitrain.networks.device import at_home, on_host
 from pescitrain.networks.parameters import Parameters
 from pescitrain.networks.tape import Recorder, Tape
 from pescitrain.problem.problem import Problem
@@ -86,7 +87,7 @@ class Evaluator:
         self.parameters, self.samples, self.comm = parameters, samples, comm
         self.surrogate, self.problem = surrogate, problem
         self.counters = Counters()
-        self.arithmetic = Arithmetic()
+        self.arithmetic = Arithmetic(parameters.device)
         self.residuals = Residuals(problem, surrogate, parameters.unknowns)
         self._recent = _RecentPoints()
 
@@ -145,7 +146,7 @@ class Evaluator:
                 for term, samples, chunk in self._chunks():
                     rows = self.residuals.rows(samples, chunk, Tape())
                     buffer[term] += 0.5 * float(rows.square().sum())
-                    parts.append(rows.reshape(-1).numpy())
+                    parts.append(on_host(rows.reshape(-1)))
 
         value = _value(self._reduced("Residual", len(self.samples), work))
         if self._recent.find(theta) is None:
@@ -166,8 +167,8 @@ class Evaluator:
     def local_residual_at(self, samples: TermSamples, x: Array) -> Array:
         """As :meth:`residual_at` for the parameters in the modules, on this rank alone. Not collective."""
         elsewhere = samples_at(samples, self.surrogate, x)
-        with torch.no_grad():
-            parts = [self.residuals.rows(elsewhere, chunk, Tape()).numpy() for chunk in elsewhere.chunks]
+        with torch.no_grad(), at_home(self.parameters.device):
+            parts = [on_host(self.residuals.rows(elsewhere, chunk, Tape())) for chunk in elsewhere.chunks]
         return np.concatenate(parts) if parts else np.zeros((0, samples.rows))
 
     def linearize(self, theta: Array) -> Linearization:
@@ -187,7 +188,7 @@ class Evaluator:
                     with torch.no_grad():
                         rows = self.residuals.rows(samples, chunk, Tape())
                     jacobians.append(FunctionalJacobian(self.residuals, samples, chunk, self.parameters))
-                residuals.append(rows.detach().reshape(-1).numpy())
+                residuals.append(on_host(rows.reshape(-1)))
                 buffer[term] += 0.5 * float(rows.detach().square().sum())
 
         value = _value(self._reduced("Linearize", len(self.samples), work))

@@ -68,8 +68,13 @@ class KroneckerFactor:
         """Of no samples."""
         rows, columns = weight.parameter.shape
         size = columns + (bias is not None)
-        inputs, cotangents, count = (torch.zeros(*s, dtype=torch.float64) for s in ((size, size), (rows, rows), (1,)))
+        inputs, cotangents, count = (weight.parameter.new_zeros(shape) for shape in ((size, size), (rows, rows), (1,)))
         return cls(weight, bias, inputs, cotangents, count)
+
+    def to(self, device: torch.device) -> KroneckerFactor:
+        """The same there."""
+        inputs, cotangents, count = (part.to(device) for part in (self.inputs, self.cotangents, self.count))
+        return replace(self, inputs=inputs, cotangents=cotangents, count=count)
 
     def plus(self, other: KroneckerFactor) -> KroneckerFactor:
         """Of the samples of both."""
@@ -107,6 +112,7 @@ class FactoredJacobian:
         samples, count = rows.shape
         self.samples, self.count, self.sides = samples, count, sides
         self.rows = samples * count
+        self.device = rows.device
         leaves = recorder.leaves()
         cotangents = []
         for k in range(count):
@@ -169,7 +175,7 @@ class FactoredJacobian:
 
     def transposed(self, entries: Sequence[Entry]) -> Tensor:
         sizes = [entry.stop - entry.start for entry in entries]
-        result = torch.empty(sum(sizes), self.samples, self.count, dtype=torch.float64)
+        result = torch.empty(sum(sizes), self.samples, self.count, dtype=torch.float64, device=self.device)
         for entry, part in zip(entries, result.split(sizes), strict=True):
             rows = part.view(*entry.parameter.shape, self.samples, self.count)
             for k in range(self.count):
@@ -178,7 +184,7 @@ class FactoredJacobian:
 
     def _products(self, entry: Entry, k: int) -> list[tuple[Tensor, Tensor]]:
         """Pairs of tensors whose products, broadcast to (*shape, N), sum up to ∂(row k of each sample)/∂entry."""
-        one = torch.ones((), dtype=torch.float64)
+        one = torch.ones((), dtype=torch.float64, device=self.device)
         products = [(small.derivative[k], one) for small in self._small if small.entry is entry]
         for factor in self._affine:
             if factor.weight is entry:
@@ -212,10 +218,10 @@ class FactoredJacobian:
         for factor in self._affine:
             inputs = factor.inputs
             if factor.bias is not None:
-                ones = torch.zeros(len(inputs), 1, self.samples, dtype=inputs.dtype)
+                ones = inputs.new_zeros(len(inputs), 1, self.samples)
                 ones[: self.sides] = 1.0
                 inputs = torch.cat((inputs, ones), dim=1)
-            count = torch.full((1,), float(len(inputs) * self.samples), dtype=torch.float64)
+            count = inputs.new_full((1,), float(len(inputs) * self.samples))
             a, g = (torch.bmm(jet, jet.mT).sum(0) for jet in (inputs, factor.cotangents.flatten(0, 1)))
             result.append(KroneckerFactor(factor.weight, factor.bias, a, g, count))
         return result

@@ -15,6 +15,7 @@ from torch import Tensor
 from pescitrain.evaluation.arithmetic import Arithmetic
 from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian, KroneckerFactor
+from pescitrain.networks.device import HOST, on_device, on_host
 from pescitrain.networks.parameters import Entry, Parameters
 
 Array = NDArray[np.float64]
@@ -74,7 +75,7 @@ class Linearization:
             local = chosen[place.term][first:last] - place.first
             if len(local):
                 scale = scales[place.term]
-                chunks.append(chunk.subset(torch.from_numpy(local), scale))
+                chunks.append(chunk.subset(on_device(local, self.parameters.device), scale))
                 by_sample = self.residual[position : position + chunk.rows].reshape(place.count, -1)
                 residuals.append(scale * by_sample[local].ravel())
                 places.append(ChunkPlace(place.term, int(first), len(local), len(chosen[place.term])))
@@ -85,22 +86,22 @@ class Linearization:
     def times(self, direction: Array) -> Array:
         """J v: (n,), the same on all ranks -> (m_local,). Not collective."""
         self.counters.jvp += 1
-        v = torch.from_numpy(np.ascontiguousarray(direction))
+        v = on_device(direction, self.parameters.device)
         with self.arithmetic.event("JacobianMult"), torch.no_grad():
             parts = [chunk.times(v) for chunk in self.chunks]
-        return torch.cat(parts).numpy() if parts else np.zeros(0)
+        return on_host(torch.cat(parts)) if parts else np.zeros(0)
 
     def transpose_times(self, cotangent: Array) -> Array:
         """Jᵀ w: (m_local,) -> (n,), summed over ranks. Collective: one reduction of n numbers."""
         self.counters.vjp += 1
-        w = torch.from_numpy(np.ascontiguousarray(cotangent))
-        total = torch.zeros(self.parameters.size, dtype=torch.float64)
+        w = on_device(cotangent, self.parameters.device)
+        total = w.new_zeros(self.parameters.size)
         position = 0
         with self.arithmetic.event("JacobianMultTranspose"), torch.no_grad():
             for chunk in self.chunks:
                 chunk.add_transpose_times(w[position : position + chunk.rows], total)
                 position += chunk.rows
-        result = total.numpy()
+        result = on_host(total)
         self.comm.Allreduce(MPI.IN_PLACE, result)
         return result
 
@@ -115,13 +116,13 @@ class Linearization:
         """
         self.counters.jvp += directions.shape[1]
         self.counters.vjp += directions.shape[1]
-        v = torch.from_numpy(np.ascontiguousarray(directions))
+        v = on_device(directions, self.parameters.device)
         total = torch.zeros_like(v)
         with self.arithmetic.event("GaussNewtonProducts"), torch.no_grad():
             for chunk in self.chunks:
                 transposed = chunk.transposed(self.parameters.entries)
                 total.addmm_(transposed, transposed.t() @ v)
-        result = total.numpy()
+        result = on_host(total)
         self.comm.Allreduce(MPI.IN_PLACE, result)
         return result
 
@@ -146,9 +147,9 @@ class Linearization:
         result = []
         for weight, bias in dict.fromkeys(name for names in known for name in names):
             factor = sums.get(weight) or KroneckerFactor.zero(entry_of[weight], entry_of[bias] if bias else None)
-            for part in (factor.inputs, factor.cotangents, factor.count):
+            result.append(factor.to(HOST))
+            for part in (result[-1].inputs, result[-1].cotangents, result[-1].count):
                 self.comm.Allreduce(MPI.IN_PLACE, part.numpy())
-            result.append(factor)
         return result
 
     def gauss_newton_blocks(
@@ -158,16 +159,16 @@ class Linearization:
 
         Cost: m_local |I|² multiply-adds a block and one reduction of Σ |I|² numbers.
         """
-        sums = [np.zeros((len(indices), len(indices)), order="F") for indices in index_sets]
+        sums = [_Gram(len(indices)) for indices in index_sets]
         selections = [self._select(indices) for indices in index_sets]
         with self.arithmetic.event("GaussNewtonBlocks"), torch.no_grad():
             for chunk in self.chunks:
                 for total, (entries, columns) in zip(sums, selections, strict=True):
                     transposed = chunk.transposed(entries)
-                    _add_gram(total, (transposed if columns is None else transposed[columns]).numpy())
+                    total.add(transposed if columns is None else transposed[columns])
         result: list[Array | None] = []
         for total, owner in zip(sums, owners, strict=True):
-            block = _mirrored(total)
+            block = total.matrix()
             mine = self.comm.rank == owner
             self.comm.Reduce(MPI.IN_PLACE if mine else block, block if mine else None, root=owner)
             result.append(block if mine else None)
@@ -179,12 +180,11 @@ class Linearization:
         ``restrict`` maps Jᵀ (n, m) to SᵀJᵀ (k, m), so that it is SᵀJᵀJS (k, k). Cost: m_local k² flops, half of those
         of a matrix product.
         """
-        size = len(restrict(torch.zeros(self.parameters.size, 0, dtype=torch.float64)))
-        total = np.zeros((size, size), order="F")
+        total = _Gram(len(restrict(torch.zeros(self.parameters.size, 0, dtype=torch.float64))))
         with self.arithmetic.event("GaussNewtonMatrix"), torch.no_grad():
             for chunk in self.chunks:
-                _add_gram(total, restrict(chunk.transposed(self.parameters.entries)).numpy())
-            result = _mirrored(total)
+                total.add(restrict(chunk.transposed(self.parameters.entries)))
+            result = total.matrix()
         self.comm.Allreduce(MPI.IN_PLACE, result)
         return result
 
@@ -194,40 +194,46 @@ class Linearization:
         Each rank takes all rows of its share of the columns: an exchange of m_local n numbers and a reduction of m².
         """
         with self.arithmetic.event("SampleGramMatrix"):
-            transposed = self._columns_of_rank()
-            total = np.zeros((transposed.shape[1],) * 2, order="F")
-            _add_gram(total, transposed.T)
-            result = _mirrored(total)
+            rows = self._columns_of_rank().t()
+            total = _Gram(len(rows))
+            total.add(rows)
+            result = total.matrix()
         self.comm.Allreduce(MPI.IN_PLACE, result)
         return result
 
-    def _columns_of_rank(self) -> Array:
+    def _columns_of_rank(self) -> Tensor:
         """Jᵀ (n / ranks, m) of the parameters that this rank takes, for the rows of all ranks. Collective."""
-        comm, local = self.comm, self.transposed()
+        comm = self.comm
         if comm.size == 1:
-            return local
+            return self._transposed()
+        local = on_host(self._transposed())
         cuts = self.parameters.size * np.arange(comm.size + 1) // comm.size
         rows, mine = np.array(comm.allgather(self.rows)), cuts[comm.rank + 1] - cuts[comm.rank]
         received = np.empty(mine * rows.sum())
         comm.Alltoallv((local, self.rows * np.diff(cuts)), (received, mine * rows))
         parts = np.split(received, np.cumsum(mine * rows)[:-1])
-        return np.concatenate([part.reshape(mine, -1) for part in parts], axis=1)
+        columns = np.concatenate([part.reshape(mine, -1) for part in parts], axis=1)
+        return on_device(columns, self.parameters.device)
 
     def gauss_newton_diagonal(self) -> Array:
         """diag(JᵀJ) (n,), the same on all ranks. Collective."""
-        total = torch.zeros(self.parameters.size, dtype=torch.float64)
+        total = torch.zeros(self.parameters.size, dtype=torch.float64, device=self.parameters.device)
         with self.arithmetic.event("GaussNewtonDiagonal"), torch.no_grad():
             for chunk in self.chunks:
                 total += chunk.transposed(self.parameters.entries).square().sum(1)
-        result = total.numpy()
+        result = on_host(total)
         self.comm.Allreduce(MPI.IN_PLACE, result)
         return result
 
     def transposed(self) -> Array:
         """Jᵀ of the rows on this rank, (n, m_local). Not collective."""
+        return on_host(self._transposed())
+
+    def _transposed(self) -> Tensor:
         with torch.no_grad():
             parts = [chunk.transposed(self.parameters.entries) for chunk in self.chunks]
-        return torch.cat(parts, dim=1).numpy() if parts else np.zeros((self.parameters.size, 0))
+        empty = torch.zeros(self.parameters.size, 0, dtype=torch.float64, device=self.parameters.device)
+        return torch.cat([empty, *parts], dim=1) if len(parts) != 1 else parts[0]
 
     def dense(self) -> Array:
         """The rows of J on this rank, (m_local, n): for dense methods and for tests. Not collective."""
@@ -240,7 +246,28 @@ class Linearization:
         columns = np.concatenate([np.arange(e.start, e.stop) for e in entries]) if entries else np.zeros(0, dtype=int)
         if len(columns) == len(indices):
             return entries, None
-        return entries, torch.from_numpy(np.searchsorted(columns, indices))
+        return entries, on_device(np.searchsorted(columns, indices), self.parameters.device)
+
+
+class _Gram:
+    """Σ F Fᵀ (k, k) of factors F (k, m): on the host by half the flops of a product, on a GPU by its fastest kernel."""
+
+    def __init__(self, size: int) -> None:
+        self._lower = np.zeros((size, size), order="F")
+        self._there: Tensor | None = None
+
+    def add(self, factor: Tensor) -> None:
+        """Another F."""
+        if factor.device == HOST:
+            _add_gram(self._lower, factor.numpy())
+        elif self._there is None:
+            self._there = factor @ factor.t()
+        else:
+            self._there.addmm_(factor, factor.t())
+
+    def matrix(self) -> Array:
+        """The sum, of the host; no more may be added."""
+        return _mirrored(self._lower) if self._there is None else on_host(self._there)
 
 
 def _add_gram(total: Array, factor: Array) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from mpi4py import MPI
 from numpy.typing import NDArray
 from torch import nn
+
+from pescitrain.networks.device import evaluate
 
 Array = NDArray[np.float64]
 
@@ -34,13 +35,11 @@ class ErrorMetric:
         self.surrogate, self.comm = surrogate, comm
         self.x, self.weights, self.reference = x, weights, reference
         mine = slice(len(x) * comm.rank // comm.size, len(x) * (comm.rank + 1) // comm.size)
-        self._x = torch.from_numpy(np.ascontiguousarray(x[mine]))
-        self._weights, self._reference = weights[mine, None], reference[mine]
+        self._x, self._weights, self._reference = x[mine], weights[mine, None], reference[mine]
 
     def evaluate(self) -> Errors:
         """The error of the surrogate as it is now. Collective: two reductions."""
-        with torch.no_grad():
-            difference = self.surrogate(self._x).numpy() - self._reference
+        difference = evaluate(self.surrogate, self._x) - self._reference
         sums = np.array([(self._weights * difference**2).sum(), (self._weights * self._reference**2).sum()])
         self.comm.Allreduce(MPI.IN_PLACE, sums)
         largest = self.comm.allreduce(float(np.abs(difference).max(initial=0.0)), MPI.MAX)

@@ -15,6 +15,7 @@ from torch import Tensor
 from pescitrain.errors import ProblemError
 from pescitrain.geometry import Box, Domain, PointSet, Sampling
 from pescitrain.networks.components import Component, Components
+from pescitrain.networks.device import at_home, device_of, on_device
 from pescitrain.networks.jets import jet_of_function
 from pescitrain.networks.network import Network
 from pescitrain.problem.field import Coordinates, Field, Normal
@@ -151,12 +152,12 @@ class _Trace:
     def rows(self, x: Tensor, normal: Tensor | None, partners: bool) -> int:
         """How many residuals a sample gives."""
         samples = x.shape[0]
-        generator = torch.Generator().manual_seed(1)
+        generator = torch.Generator(x.device).manual_seed(1)
 
         def probe(name: str) -> Any:
             def lookup(component: Component) -> Tensor:
                 self.wanted.setdefault(name, {})[component] = None
-                return 0.5 + torch.rand(samples, dtype=torch.float64, generator=generator)
+                return 0.5 + torch.rand(samples, dtype=x.dtype, device=x.device, generator=generator)
 
             return lookup
 
@@ -164,9 +165,10 @@ class _Trace:
         coordinates = Coordinates(self.problem.coordinates)
         other = {name: Field(name, coordinates, probe(name), normal) for name in names if partners}
         fields = {name: Field(name, coordinates, probe(name), normal, other.get(name)) for name in names}
-        unknowns = {name: torch.full((1,), u.initial, dtype=torch.float64) for name, u in self.problem.unknowns.items()}
-        known = gather_known(self.problem, x, fields, unknowns, normal, torch.zeros(samples, dtype=torch.float64))
-        rows = stack_rows(self.term, self.term.residual(known), samples)
+        unknowns = {name: x.new_full((1,), u.initial) for name, u in self.problem.unknowns.items()}
+        known = gather_known(self.problem, x, fields, unknowns, normal, x.new_zeros(samples))
+        with at_home(x.device):
+            rows = stack_rows(self.term, self.term.residual(known), samples)
         if not self.wanted:
             raise ProblemError(f"term {self.term.label!r}: its residual uses no field ({', '.join(names)})")
         return rows.shape[1]
@@ -248,8 +250,9 @@ def _trace_term(
 ) -> TermSamples:
     few = slice(0, 3)
     trace = _Trace(problem, term, surrogate)
-    normal = None if points.normals is None else torch.from_numpy(points.normals[few].copy())
-    rows = trace.rows(torch.from_numpy(points.x[few].copy()), normal, partners is not None)
+    device = device_of(surrogate)
+    normal = None if points.normals is None else on_device(points.normals[few].copy(), device)
+    rows = trace.rows(on_device(points.x[few].copy(), device), normal, partners is not None)
     used = tuple(n for n, fields in surrogate.fields_of.items() if any(f in trace.wanted for f in fields))
     columns = [name for network in used for name in surrogate.fields_of[network]]
     return TermSamples(
@@ -277,6 +280,7 @@ def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int
     data = samples.term.data if isinstance(samples.term, Data) else None
     count = len(share)
     pieces = max(1, -(-count // chunk_size)) if count else 0
+    device = device_of(surrogate)
     for piece in range(pieces):
         local = slice(count * piece // pieces, count * (piece + 1) // pieces)
         whole = slice(begin + local.start, begin + local.stop)
@@ -288,10 +292,10 @@ def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int
             _constant_part(
                 samples,
                 surrogate,
-                torch.from_numpy(np.ascontiguousarray(x)),
-                torch.from_numpy(scale[local].copy()),
-                None if normal is None else torch.from_numpy(np.ascontiguousarray(normal)),
-                None if data is None else torch.from_numpy(data[whole].copy()),
+                on_device(x, device),
+                on_device(scale[local].copy(), device),
+                None if normal is None else on_device(normal, device),
+                None if data is None else on_device(data[whole].copy(), device),
             )
         )
 
@@ -300,7 +304,7 @@ def _constant_part(
     samples: TermSamples, surrogate: Surrogate, x: Tensor, scale: Tensor, normal: Tensor | None, data: Tensor | None
 ) -> Chunk:
     components, lifting = samples.components, surrogate.lifting
-    with torch.no_grad():
+    with torch.no_grad(), at_home(x.device):
         embedded = {
             name: network.embed_jet(x, components)
             for name in samples.networks

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pescitrain.networks.device import HOST, on_device, on_host
 from pescitrain.networks.network import Network
 
 
@@ -47,11 +48,13 @@ class Parameters:
     entries : list of Entry         the parameter tensors in the order of the vector
     layers : list of Layer          consecutive entries that belong together, in feed-forward order
     unknowns : dict                 name -> the unknown coefficients of the problem, in this vector or not
+    device : torch.device           where the modules are
     """
 
     entries: list[Entry]
     layers: list[Layer]
     unknowns: dict[str, nn.Parameter]
+    device: torch.device
 
     @property
     def size(self) -> int:
@@ -91,7 +94,9 @@ class FlatParameters(Parameters):
     """
 
     def __init__(self, networks: nn.ModuleDict, unknowns: Sequence[tuple[str, float]] = ()) -> None:
-        self.unknowns = {name: nn.Parameter(torch.tensor([value], dtype=torch.float64)) for name, value in unknowns}
+        self.device = next((parameter.device for parameter in networks.parameters()), HOST)
+        initial = {name: torch.tensor([value], dtype=torch.float64, device=self.device) for name, value in unknowns}
+        self.unknowns = {name: nn.Parameter(value) for name, value in initial.items()}
         self.entries: list[Entry] = []
         self.layers: list[Layer] = []
         position = 0
@@ -107,8 +112,8 @@ class FlatParameters(Parameters):
             position += 1
         if self.unknowns:
             self.layers.append(Layer("unknowns", "", start, position))
-        self.values = torch.empty(position, dtype=torch.float64)
-        self.gradient = torch.zeros(position, dtype=torch.float64)
+        self.values = torch.empty(position, dtype=torch.float64, device=self.device)
+        self.gradient = torch.zeros_like(self.values)
         for entry in self.entries:
             shape = entry.parameter.shape
             self.values[entry.start : entry.stop] = entry.parameter.detach().reshape(-1)
@@ -117,16 +122,16 @@ class FlatParameters(Parameters):
         self._entry_of = {id(entry.parameter): entry for entry in self.entries}
 
     def current(self) -> NDArray[np.float64]:
-        return self.values.numpy().copy()
+        return on_host(self.values).copy()
 
     def put(self, values: NDArray[np.float64]) -> None:
-        self.values.numpy()[:] = values
+        self.values.copy_(on_device(values, HOST))
 
     def zero_gradient(self) -> None:
         self.gradient.zero_()
 
     def collected_gradient(self) -> NDArray[np.float64]:
-        return self.gradient.numpy()
+        return on_host(self.gradient)
 
     def find(self, parameter: Tensor) -> Entry | None:
         return self._entry_of.get(id(parameter))
@@ -147,7 +152,8 @@ class RestrictedParameters(Parameters):
     """
 
     def __init__(self, whole: FlatParameters, active: NDArray[np.integer]) -> None:
-        self.whole, self.active, self.unknowns = whole, active, whole.unknowns
+        self.whole, self.active, self.unknowns, self.device = whole, active, whole.unknowns, whole.device
+        self._places = on_device(active, self.device)
         inside = np.zeros(whole.size, dtype=bool)
         inside[active] = True
         place = np.cumsum(inside) - 1
@@ -169,16 +175,16 @@ class RestrictedParameters(Parameters):
         self._entry_of = {id(entry.parameter): entry for entry in self.entries}
 
     def current(self) -> NDArray[np.float64]:
-        return self.whole.values.numpy()[self.active]
+        return on_host(self.whole.values[self._places])
 
     def put(self, values: NDArray[np.float64]) -> None:
-        self.whole.values.numpy()[self.active] = values
+        self.whole.values[self._places] = on_device(values, self.device)
 
     def zero_gradient(self) -> None:
         self.whole.zero_gradient()
 
     def collected_gradient(self) -> NDArray[np.float64]:
-        return self.whole.gradient.numpy()[self.active]
+        return on_host(self.whole.gradient[self._places])
 
     def find(self, parameter: Tensor) -> Entry | None:
         return self._entry_of.get(id(parameter))

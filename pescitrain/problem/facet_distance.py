@@ -49,7 +49,7 @@ class FacetDistance(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, d) -> (M,)."""
-        pieces = torch.split(self.corners, FACETS_AT_A_TIME)
+        pieces = torch.split(self.corners.to(x.device), FACETS_AT_A_TIME)
         inverse = sum((self._inverse(x, piece).sum(1) for piece in pieces), torch.zeros_like(x[:, 0]))
         return (1.0 if x.shape[1] == 1 else math.pi) / inverse
 

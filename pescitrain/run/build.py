@@ -19,6 +19,7 @@ from pescitrain.evaluation import Evaluator, SamplingPlan, sample_terms
 from pescitrain.evaluation.metrics import ErrorMetric
 from pescitrain.geometry import Box, Mesh, ReferenceField, Sampling
 from pescitrain.networks import MLP, FourierFeatures, Network, PeriodicFeatures, ResNet, ScaleToUnitBox
+from pescitrain.networks.device import find_device
 from pescitrain.networks.network import ExtraFeatures
 from pescitrain.networks.parameters import FlatParameters
 from pescitrain.problem import Dirichlet, Lifting, Problem, Surrogate
@@ -81,13 +82,16 @@ def build_in(
     ``network``: 0, 1, … for networks of one run that start differently.
     """
     mpi_comm: MPI.Intracomm = comm.tompi4py()
-    weights = term_weights(settings)
+    weights, chunk_size = term_weights(settings), samples_at_a_time(settings)
+    machine = mpi_comm.Split_type(MPI.COMM_TYPE_SHARED)
+    rank_on_machine = machine.rank
+    machine.Free()
     with together(mpi_comm, settings.problem):
+        device = find_device(settings.device, rank_on_machine)
         networks = create_networks(problem, settings, domain, lifting, network)
-        surrogate = Surrogate(problem, networks, lifting)
+        surrogate = Surrogate(problem, networks, lifting).to(device)
         parameters = FlatParameters(surrogate.networks, list(unknowns.items()))
         plan = sampling_plan(settings, isinstance(domain, Mesh))
-        chunk_size = settings.sample_chunk
         samples = sample_terms(problem, surrogate, domain, plan, comm.rank, comm.size, chunk_size, weights)
     evaluator = Evaluator(problem, surrogate, parameters, samples, mpi_comm)
     layout = ParameterLayout(parameters, comm, "even" if settings.part_owner == "even" else "blocks")
@@ -95,6 +99,11 @@ def build_in(
     system = System(evaluator, layout, blocks, bounds_of(problem, parameters))
     metric = create_metric(problem, settings, domain, surrogate, mpi_comm)
     return Setup(problem, domain, surrogate, system, metric)
+
+
+def samples_at_a_time(settings: Settings) -> int:
+    """``-sample_chunk``, or what fits the cache of a core, or what fills a GPU."""
+    return settings.sample_chunk or (1000 if settings.device == "cpu" else 16384)
 
 
 def _partition(name: str) -> PartitionType:

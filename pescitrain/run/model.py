@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pescitrain.errors import PescitrainError
+from pescitrain.networks.device import HOST
 from pescitrain.problem import Surrogate
 
 
@@ -20,7 +21,7 @@ def save_model(surrogate: Surrogate, folder: Path) -> tuple[Path | None, str]:
     Returns the path and an empty text, or None and why the surrogate cannot be exported (a user's network that
     `torch.export` refuses; the weights then are in ``weights.pt``). Not collective; for one rank.
     """
-    module = copy.deepcopy(surrogate).requires_grad_(False)
+    module = copy.deepcopy(surrogate).requires_grad_(False).to(HOST)
     example = torch.zeros(2, len(surrogate.coordinates), dtype=torch.float64)
     path = folder / "model.pt2"
     try:

@@ -93,7 +93,9 @@ class SampleOptions:
         1, "the equations hold in a part of the time that grows to all of it in this many windows", minimum=1
     )
     sample_time_window_interval: int = option(50, "iterations between windows", minimum=1)
-    sample_chunk: int = option(1000, "samples that are evaluated at a time; choose by the cache", minimum=1)
+    sample_chunk: int | None = option(
+        None, "samples that are evaluated at a time; choose by the cache", minimum=1, note="1000, on a GPU 16384"
+    )
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,11 @@ class RunOptions:
     """The run and what it writes."""
 
     stages: tuple[str, ...] = option((), "prefixes of solves that follow each other, as warm,main")
-    device: str = option("cpu", "where networks are evaluated", choices=("cpu",))
+    device: str = option(
+        "cpu",
+        "where networks are evaluated; cuda: the ranks of a machine take its GPUs in turn",
+        choices=("cpu", "cuda"),
+    )
     torch_threads: int = option(1, "threads of torch on each rank", minimum=1)
     check_derivatives: bool = option(False, "test gradient, Jacobian and adjoint at the starting point, then stop")
     out_dir: str | None = option(None, "run folder", note="runs/<problem>-<time>")

@@ -19,7 +19,7 @@ from pescitrain.evaluation.refresh import Refresh, Samples
 from pescitrain.evaluation.resampling import FreshPoints, ResidualResampling
 from pescitrain.evaluation.time_windows import TimeWindows
 from pescitrain.geometry import Box, PointSet
-from pescitrain.run.build import Setup, bounding_box, numbers_by_name, sampling_plan, term_weights
+from pescitrain.run.build import Setup, bounding_box, numbers_by_name, samples_at_a_time, sampling_plan, term_weights
 from pescitrain.run.checkpoint import State
 from pescitrain.run.options import Settings
 from pescitrain.solvers.outcome import Memory
@@ -140,7 +140,7 @@ def create_refreshes(setup: Setup, settings: Settings) -> Refreshes:
     OptionError     a parameter or a time that the problem does not have, two that exclude each other
     """
     plan = sampling_plan(settings, not isinstance(setup.domain, Box))
-    samples = Samples(setup.evaluator, setup.domain, plan, settings.sample_chunk, term_weights(settings))
+    samples = Samples(setup.evaluator, setup.domain, plan, samples_at_a_time(settings), term_weights(settings))
     items: list[Refresh] = []
     if settings.problem_continuation:
         items.append(_continuation(samples, setup, settings))

@@ -21,6 +21,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from pescitrain.evaluation.metrics import Errors
+from pescitrain.networks.device import describe
 from pescitrain.run.build import Setup
 from pescitrain.run.history import History
 from pescitrain.run.model import save_model
@@ -84,6 +85,7 @@ def write_summary(
         "solver": last.solver if last else None,
         "pc": last.pc if last else None,
         "ranks": evaluator.comm.size,
+        "device": describe(evaluator.parameters.device),
         "threads": torch.get_num_threads(),
         "parameters": evaluator.parameters.size,
         "residuals": evaluator.residual_count,

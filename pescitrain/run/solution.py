@@ -7,10 +7,10 @@ from pathlib import Path
 
 import meshio
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pescitrain.geometry import Box, Mesh
+from pescitrain.networks.device import evaluate
 from pescitrain.run.build import Setup, evaluation_grid
 
 Array = NDArray[np.float64]
@@ -41,8 +41,7 @@ def compute_solution(setup: Setup) -> Solution:
     else:
         nodes, cells = _grid(setup, setup.domain)
     names = setup.surrogate.outputs
-    with torch.no_grad():
-        values = setup.surrogate(torch.from_numpy(np.ascontiguousarray(nodes))).numpy()
+    values = evaluate(setup.surrogate, nodes)
     solution = Solution(nodes, cells, {name: values[:, k] for k, name in enumerate(names)})
     if setup.metric is not None and len(setup.metric.x) == len(nodes) and np.array_equal(setup.metric.x, nodes):
         solution.reference = {name: setup.metric.reference[:, k] for k, name in enumerate(names)}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from petsc4py import PETSc
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError
 
 from pescitrain.algebra import ParameterLayout, System
+from pescitrain.algebra.cholesky import ShiftedCholesky
 from pescitrain.algebra.options import get_choice
 from pescitrain.errors import EvaluationError, OptionError
 from pescitrain.evaluation import Linearization
@@ -274,8 +276,9 @@ class _Factors:
             matrix = linearization.gauss_newton_matrix(subspace.restrict_rows)
         else:
             matrix = linearization.gauss_newton_matrix()
-        self._matrix = matrix if free is None else matrix[np.ix_(free, free)]
-        diagonal, tiny = self._matrix.diagonal(), float(np.finfo(float).tiny)
+        matrix = matrix if free is None else matrix[np.ix_(free, free)]
+        self._cholesky = ShiftedCholesky(matrix, linearization.parameters.device)
+        diagonal, tiny = matrix.diagonal(), float(np.finfo(float).tiny)
         self.largest = max(float(diagonal.max(initial=0.0)), tiny)
         # J Jᵀ has the trace of JᵀJ.
         count = linearization.parameters.size if in_samples else max(1, len(diagonal))
@@ -283,28 +286,26 @@ class _Factors:
 
     def factor(self, damping: float) -> Solve:
         """Cholesky for this λ; raises LinAlgError where it breaks down."""
-        shifted = self._matrix.copy()
-        shifted[np.diag_indices_from(shifted)] += damping
-        factor = cho_factor(shifted, lower=True, overwrite_a=True, check_finite=True)
+        cholesky_solve = self._cholesky.factor(damping)
         if self._in_samples:
-            return lambda c, image=None: self._push_through(factor, c)
+            return lambda c, image=None: self._push_through(cholesky_solve, c)
 
         def solve(c: Array, image: Array | None = None) -> Array:
             b = self._linearization.transpose_times(c) if image is None else image
             if self._subspace is not None:
-                return self._subspace.prolong(cho_solve(factor, self._subspace.restrict(b), check_finite=False))
+                return self._subspace.prolong(cholesky_solve(self._subspace.restrict(b)))
             free = slice(None) if self._free is None else self._free
             whole = np.zeros_like(b)
-            whole[free] = cho_solve(factor, b[free], check_finite=False)
+            whole[free] = cholesky_solve(b[free])
             return whole
 
         return solve
 
-    def _push_through(self, factor: tuple[Array, bool], c: Array) -> Array:
+    def _push_through(self, cholesky_solve: Callable[[Array], Array], c: Array) -> Array:
         """(JᵀJ + λI)⁻¹ Jᵀ c = Jᵀ (J Jᵀ + λI)⁻¹ c. Collective."""
         parts = self._linearization.comm.allgather(c)
         begin = sum(len(part) for part in parts[: self._linearization.comm.rank])
-        whole = cho_solve(factor, np.concatenate(parts), check_finite=False)
+        whole = cholesky_solve(np.concatenate(parts))
         return self._linearization.transpose_times(whole[begin : begin + len(c)])
 
 

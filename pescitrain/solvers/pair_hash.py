@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pescitrain.networks.device import on_device
 from pescitrain.solvers.outcome import Array
 
 
@@ -49,9 +50,10 @@ class PairHash:
 
     def restrict_rows(self, transposed: Tensor) -> Tensor:
         """SᵀJᵀ: (n, m) -> (⌈n/2⌉, m)."""
-        first, second = torch.from_numpy(self.signs).unsqueeze(2)
-        half = transposed.index_select(0, torch.from_numpy(self.first)).mul_(first)
-        half.addcmul_(transposed.index_select(0, torch.from_numpy(self.second)), second)
+        device = transposed.device
+        first, second = on_device(self.signs, device).unsqueeze(2)
+        half = transposed.index_select(0, on_device(self.first, device)).mul_(first)
+        half.addcmul_(transposed.index_select(0, on_device(self.second, device)), second)
         if not len(self.alone):
             return half
-        return torch.cat((half, transposed.index_select(0, torch.from_numpy(self.alone))))
+        return torch.cat((half, transposed.index_select(0, on_device(self.alone, device))))

@@ -222,7 +222,9 @@ OPTIONS = [
 def test_the_path_does_not_depend_on_the_number_of_ranks(comm, options):
     spread = Run(comm, (3,), **options)
     alone = Run(system_of(CASE.build()).evaluator.comm, (3,), **options)
-    np.testing.assert_allclose(spread.iterates, alone.iterates, rtol=0.0, atol=1e-10)
+    # In the subspace, eigenvalues of the reduced Hessian down to 1e-8 of the largest magnify what sums round.
+    tolerance = 1e-8 if options.get("tao_spqn_sync") == "subspace" else 1e-10
+    np.testing.assert_allclose(spread.iterates, alone.iterates, rtol=0.0, atol=tolerance)
     assert (spread.closures, spread.depth) == (alone.closures, alone.depth)
 
 
