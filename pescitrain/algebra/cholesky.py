@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from torch import Tensor
 
 from pescitrain.networks.device import HOST, on_device, on_host
 
@@ -15,10 +16,10 @@ Array = NDArray[np.float64]
 
 
 class ShiftedCholesky:
-    """(A + λI)⁻¹ b for a symmetric A (k, k) of the host, by Cholesky on ``device``; not collective."""
+    """(A + λI)⁻¹ b for a symmetric A (k, k), by Cholesky where A is; not collective."""
 
-    def __init__(self, matrix: Array, device: torch.device = HOST) -> None:
-        self._matrix = on_device(matrix, device)
+    def __init__(self, matrix: Tensor) -> None:
+        self._matrix = matrix
 
     def factor(self, shift: float) -> Callable[[Array], Array]:
         """The solve b -> x, both (k,) of the host; raises LinAlgError where A + λI is not positive definite."""

@@ -168,14 +168,20 @@ class Linearization:
                     total.add(transposed if columns is None else transposed[columns])
         result: list[Array | None] = []
         for total, owner in zip(sums, owners, strict=True):
-            block = total.matrix()
+            block = on_host(total.matrix(self.parameters.device))
             mine = self.comm.rank == owner
             self.comm.Reduce(MPI.IN_PLACE if mine else block, block if mine else None, root=owner)
             result.append(block if mine else None)
         return result
 
     def gauss_newton_matrix(self, restrict: Callable[[Tensor], Tensor] = lambda transposed: transposed) -> Array:
-        """JᵀJ (n, n), the same on all ranks. Collective: one reduction of n² numbers.
+        """As :meth:`gauss_newton_matrix_on_device`, on the host."""
+        return on_host(self.gauss_newton_matrix_on_device(restrict))
+
+    def gauss_newton_matrix_on_device(
+        self, restrict: Callable[[Tensor], Tensor] = lambda transposed: transposed
+    ) -> Tensor:
+        """JᵀJ (n, n), the same on all ranks, where the networks are. Collective: one reduction of n² numbers.
 
         ``restrict`` maps Jᵀ (n, m) to SᵀJᵀ (k, m), so that it is SᵀJᵀJS (k, k). Cost: m_local k² flops, half of those
         of a matrix product.
@@ -184,12 +190,15 @@ class Linearization:
         with self.arithmetic.event("GaussNewtonMatrix"), torch.no_grad():
             for chunk in self.chunks:
                 total.add(restrict(chunk.transposed(self.parameters.entries)))
-            result = total.matrix()
-        self.comm.Allreduce(MPI.IN_PLACE, result)
-        return result
+            result = total.matrix(self.parameters.device)
+        return self._summed(result)
 
     def sample_gram_matrix(self) -> Array:
-        """J Jᵀ (m, m) over all ranks' rows in rank order, the same on all ranks. Collective.
+        """As :meth:`sample_gram_matrix_on_device`, on the host."""
+        return on_host(self.sample_gram_matrix_on_device())
+
+    def sample_gram_matrix_on_device(self) -> Tensor:
+        """J Jᵀ (m, m) over all ranks' rows in rank order, the same on all ranks, where the networks are. Collective.
 
         Each rank takes all rows of its share of the columns: an exchange of m_local n numbers and a reduction of m².
         """
@@ -197,9 +206,16 @@ class Linearization:
             rows = self._columns_of_rank().t()
             total = _Gram(len(rows))
             total.add(rows)
-            result = total.matrix()
-        self.comm.Allreduce(MPI.IN_PLACE, result)
-        return result
+            result = total.matrix(self.parameters.device)
+        return self._summed(result)
+
+    def _summed(self, matrix: Tensor) -> Tensor:
+        """The sum over ranks, through the host where there are several. Collective."""
+        if self.comm.size == 1:
+            return matrix
+        whole = on_host(matrix)
+        self.comm.Allreduce(MPI.IN_PLACE, whole)
+        return on_device(whole, matrix.device)
 
     def _columns_of_rank(self) -> Tensor:
         """Jᵀ (n / ranks, m) of the parameters that this rank takes, for the rows of all ranks. Collective."""
@@ -253,7 +269,7 @@ class _Gram:
     """Σ F Fᵀ (k, k) of factors F (k, m): on the host by half the flops of a product, on a GPU by its fastest kernel."""
 
     def __init__(self, size: int) -> None:
-        self._lower = np.zeros((size, size), order="F")
+        self._lower = np.zeros((size, size), order="F")  # memory is taken where it is written to
         self._there: Tensor | None = None
 
     def add(self, factor: Tensor) -> None:
@@ -265,9 +281,9 @@ class _Gram:
         else:
             self._there.addmm_(factor, factor.t())
 
-    def matrix(self) -> Array:
-        """The sum, of the host; no more may be added."""
-        return _mirrored(self._lower) if self._there is None else on_host(self._there)
+    def matrix(self, device: torch.device) -> Tensor:
+        """The sum; no more may be added."""
+        return on_device(_mirrored(self._lower), device) if self._there is None else self._there
 
 
 def _add_gram(total: Array, factor: Array) -> None:

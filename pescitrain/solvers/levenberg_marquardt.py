@@ -16,6 +16,7 @@ from pescitrain.algebra.cholesky import ShiftedCholesky
 from pescitrain.algebra.options import get_choice
 from pescitrain.errors import EvaluationError, OptionError
 from pescitrain.evaluation import Linearization
+from pescitrain.networks.device import on_device, on_host
 from pescitrain.solvers.outcome import Array, Memory
 from pescitrain.solvers.pair_hash import PairHash
 
@@ -271,14 +272,15 @@ class _Factors:
         if in_samples and free is not None:
             raise OptionError("-tao_lm_space samples cannot hold parameters at their bounds: use parameters")
         if in_samples:
-            matrix = linearization.sample_gram_matrix()
+            matrix = linearization.sample_gram_matrix_on_device()
         elif subspace is not None:
-            matrix = linearization.gauss_newton_matrix(subspace.restrict_rows)
+            matrix = linearization.gauss_newton_matrix_on_device(subspace.restrict_rows)
         else:
-            matrix = linearization.gauss_newton_matrix()
-        matrix = matrix if free is None else matrix[np.ix_(free, free)]
-        self._cholesky = ShiftedCholesky(matrix, linearization.parameters.device)
-        diagonal, tiny = matrix.diagonal(), float(np.finfo(float).tiny)
+            matrix = linearization.gauss_newton_matrix_on_device()
+        if free is not None:
+            matrix = matrix[on_device(free[:, None], matrix.device), on_device(free, matrix.device)]
+        self._cholesky = ShiftedCholesky(matrix)
+        diagonal, tiny = on_host(matrix.diagonal()), float(np.finfo(float).tiny)
         self.largest = max(float(diagonal.max(initial=0.0)), tiny)
         # J Jᵀ has the trace of JᵀJ.
         count = linearization.parameters.size if in_samples else max(1, len(diagonal))
