@@ -1,10 +1,10 @@
 """Nonlinear Schwarz training beside its rivals: error against closures and time on the benchmarks of the papers.
 
     python examples/schwarz/compare.py [--problems burgers,allen_cahn] [--methods aspqn,lbfgs_3] [--seeds 0,1,2]
-                                       [--seconds 60] [--budgets 1000,3000] [--ranks 1] [--plot schwarz.png]
-                                       [options of the command]
+                                       [--seconds 60] [--budgets 1000,3000] [--ranks 1] [--jobs 1]
+                                       [--plot schwarz.png] [options of the command]
 
-Every run is a process of its own, under mpiexec where --ranks says so.
+Every run is a process of its own, under mpiexec where --ranks says so; --jobs of them run side by side.
 
 Networks, number of points, liftings, blocks and local steps are those of Kopaničáková et al., SIAM J. Sci. Comput. 46
 (2024) S46: residual networks with adaptive slopes, 10,000 Hammersley points, one block for each layer, three pairs and
@@ -17,6 +17,7 @@ clock, at every tenth iteration; medians over the seeds.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import statistics
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from math import isnan
 from pathlib import Path
 
@@ -69,13 +71,8 @@ ENDLESS = (
 )
 
 
-def run(problem: str, method: str, seed: int, seconds: float, ranks: int, words: Sequence[str]) -> Run:
-    """One method on one problem from one seed.
-
-    Raises
-    ------
-    SystemExit      the command has no result; with what it said
-    """
+def run(problem: str, method: str, seed: int, seconds: float, ranks: int, words: Sequence[str]) -> Run | None:
+    """One method on one problem from one seed; None, and what the command said, where it has no result."""
     options = METHODS[method].format(rate=RATES[problem], steps=LOCAL_STEPS.get(problem, 50))
     interval = 10 if method in ("adam", "lbfgs_3", "lbfgs_50", "ssbroyden", "lm") else 1
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +82,8 @@ def run(problem: str, method: str, seed: int, seconds: float, ranks: int, words:
         command += ["-out_error_interval", str(interval), "-out_dir", folder, *words]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         if ended.returncode not in (0, 1) or not (Path(folder) / "summary.json").is_file():
-            raise SystemExit(f"{' '.join(command)}\n{ended.stderr}")
+            print(f"{' '.join(command)}\n{ended.stderr}", file=sys.stderr, flush=True)
+            return None
         return read(Path(folder))
 
 
@@ -97,6 +95,8 @@ def error_within(run: Run, column: Sequence[float], budget: float) -> float:
 
 def row(method: str, runs: Sequence[Run], budgets: Sequence[float], seconds: float) -> str:
     """Medians over the seeds."""
+    if not runs:
+        return f"{method:19s} no result"
     errors = [statistics.median(error_within(one, one.closures, budget) for one in runs) for budget in budgets]
     errors.append(statistics.median(error_within(one, one.seconds, seconds) for one in runs))
     text = "".join(f"{error:11.1e}" for error in errors)
@@ -134,6 +134,7 @@ def main() -> None:
         seconds=(60.0,),
         budgets=(300.0, 1000.0, 3000.0),
         ranks=(1,),
+        jobs=(1,),
         plot=["schwarz.png"],
     )
     for what, names, known in (("problem", chosen.problems, PROBLEMS), ("method", chosen.methods, METHODS)):
@@ -141,6 +142,23 @@ def main() -> None:
             if name not in known:
                 raise SystemExit(f"{what} {name}: choose from {', '.join(known)}")
     runs: dict[str, dict[str, list[Run]]] = {}
+    seconds, ranks = chosen.seconds[0], chosen.ranks[0]
+    with ThreadPoolExecutor(chosen.jobs[0]) as pool:
+        started = {
+            (problem, method): [pool.submit(run, problem, method, seed, seconds, ranks, words) for seed in chosen.seeds]
+            for problem in chosen.problems
+            for method in chosen.methods
+        }
+        report(chosen, started, runs)
+    draw(runs, chosen.plot[0])
+
+
+def report(
+    chosen: argparse.Namespace,
+    started: dict[tuple[str, str], list[Future[Run | None]]],
+    runs: dict[str, dict[str, list[Run]]],
+) -> None:
+    """Print the row of each method as soon as its runs have ended, and keep them."""
     for problem in chosen.problems:
         head = "".join(f"{f'{budget:g} cl.':>11s}" for budget in chosen.budgets)
         print(
@@ -149,10 +167,9 @@ def main() -> None:
         )
         runs[problem] = {}
         for method in chosen.methods:
-            several = [run(problem, method, seed, chosen.seconds[0], chosen.ranks[0], words) for seed in chosen.seeds]
+            several = [one for future in started[problem, method] if (one := future.result()) is not None]
             runs[problem][method] = several
             print(row(method, several, chosen.budgets, chosen.seconds[0]), flush=True)
-    draw(runs, chosen.plot[0])
 
 
 if __name__ == "__main__":
