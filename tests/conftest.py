@@ -85,6 +85,7 @@ def clean_petsc():
     _clear_options()
     if MPI.COMM_WORLD.size > 1:
         gc.collect()  # the collector runs at its own time on each rank; PETSc needs the same one
+        gc.freeze()  # what is left stays, such as the modules of torch: the next collection need not look at it
     PETSc.garbage_cleanup()
 
 
@@ -112,8 +113,6 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_collection_finish(session):
     """Every rank must have collected the same tests: one with an import error would leave the others waiting."""
-    gc.collect()
-    gc.freeze()  # what the modules hold by now stays: the collection after every test need not look at it
     if _agreement.size == 1:
         return
     collected = _agreement.allgather(([item.nodeid for item in session.items], session.testsfailed))

@@ -140,7 +140,7 @@ class Case:
     def build(
         self,
         comm: MPI.Intracomm = MPI.COMM_SELF,
-        chunk_size: int = 4,
+        chunk_size: int = 100,
         interior: int = 9,
         boundary: int = 5,
         wrap: Callable[[Maker], Maker] = lambda make: make,

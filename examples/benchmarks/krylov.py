@@ -43,6 +43,7 @@ class Line:
     options: dict[str, object] = field(default_factory=dict)
     coarsening: str = "both"
     rows: int = 0
+    single: bool = False
 
 
 def lines(layers: int) -> list[Line]:
@@ -56,6 +57,7 @@ def lines(layers: int) -> list[Line]:
         Line("bjacobi, 1 block", "bjacobi", finest),
         *(Line(f"asm, {n} blocks", "asm", n) for n in blocks),
         *(Line(f"asm, {finest} blocks, overlap {k}", "asm", finest, k) for k in (1, 2)),
+        Line(f"asm, {finest} blocks, overlap 2, single", "asm", finest, 2, single=True),
         Line(f"gasm, {finest} blocks, overlap 1", "gasm", finest, 1),
         Line("fieldsplit additive", "fieldsplit"),
         Line("fieldsplit symmetric", "fieldsplit", entries="dense", options=symmetric),
@@ -80,6 +82,7 @@ def lines(layers: int) -> list[Line]:
         ),
         *(Line(f"mg, {kind}, asm of {finest}", "mg", finest, coarsening=kind) for kind in ("depth", "width", "both")),
         Line("cholesky", "cholesky"),
+        Line("cholesky, single", "cholesky", single=True),
     ]
 
 
@@ -201,7 +204,14 @@ def measure(setup, line: Line, linearization, matrix, gradient, damping: float, 
             options[prefix + key] = value
         blocks = decompose(layout.layers, "layer", line.blocks, line.overlap)
         pre = Preconditioner(  # type: ignore[arg-type]
-            layout, blocks, prefix, line.entries, damping, coarsening=line.coarsening, rows=line.rows
+            layout,
+            blocks,
+            prefix,
+            line.entries,
+            damping,
+            coarsening=line.coarsening,
+            rows=line.rows,
+            single=line.single,
         )
         prepare = seconds_of(lambda: (pre.refresh(linearization), pre.pc.setUp(), pre.apply(b, x)))
         apply = median(seconds_of(lambda: pre.apply(b, x)) for _ in range(5))

@@ -170,6 +170,7 @@ class AssembledGaussNewton:
     ----------
     damping : float         λ relative to the mean of the diagonal of JᵀJ
     uncoupled : (k,)        parameters whose rows and columns are zero but for the diagonal
+    single : bool           sum the products in single precision
     """
 
     def __init__(
@@ -179,8 +180,9 @@ class AssembledGaussNewton:
         kind: MatrixKind,
         damping: float,
         uncoupled: np.ndarray | None = None,
+        single: bool = False,
     ) -> None:
-        self.layout, self.kind, self.damping = layout, kind, damping
+        self.layout, self.kind, self.damping, self.single = layout, kind, damping, single
         self.uncoupled = np.zeros(0, dtype=int) if uncoupled is None else uncoupled
         sizes = ((layout.local_size, layout.size),) * 2
         if kind == "dense":
@@ -210,7 +212,7 @@ class AssembledGaussNewton:
 
     def assemble(self, linearization: Linearization) -> None:
         """Overwrite the entries with those of JᵀJ + λI at a linearization. Collective."""
-        dense_blocks = linearization.gauss_newton_blocks(self.blocks, self.owners)
+        dense_blocks = linearization.gauss_newton_blocks(self.blocks, self.owners, self.single)
         for indices, block in zip(self.blocks, dense_blocks, strict=True):
             if block is not None:
                 decouple(block, np.flatnonzero(np.isin(indices, self.uncoupled)))

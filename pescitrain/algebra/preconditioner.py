@@ -54,6 +54,7 @@ class Preconditioner:
     uncoupled : (k,)        parameters that P couples with no other; none unless given
     coarsening, levels      ``-hier_type`` and ``-hier_levels``: the networks of ``-pc_type mg``
     rows : int              ``-gn_rows``: P is made from a random part of about this many; 0: from all
+    single : bool           ``-gn_precision single``: of the products that the entries of P are sums of
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Preconditioner:
         coarsening: Coarsening = "both",
         levels: int = 2,
         rows: int = 0,
+        single: bool = False,
     ) -> None:
         self.layout, self.blocks, self.prefix, self.levels, self.rows = layout, blocks, prefix, levels, rows
         self.pc_type = pc_type_of(prefix) or "asm"
@@ -74,11 +76,14 @@ class Preconditioner:
         if self.pc_type in OWN_PC_TYPES:
             if kind is not None:
                 raise OptionError(f"-gn_mat {kind}: -{prefix}pc_type {self.pc_type} reads no entries; leave it out")
+            if single:
+                raise OptionError(
+                    f"-gn_precision single: -{prefix}pc_type {self.pc_type} reads no entries; leave it out"
+                )
             self.matrix = MatrixFreeGaussNewton(layout, damping, uncoupled)
         else:
-            self.matrix = AssembledGaussNewton(
-                layout, blocks, kind or ("dense" if self.pc_type in (*DIRECT, "mg") else "blocks"), damping, uncoupled
-            )
+            entries = kind or ("dense" if self.pc_type in (*DIRECT, "mg") else "blocks")
+            self.matrix = AssembledGaussNewton(layout, blocks, entries, damping, uncoupled, single)
         self.dm = create_network_dm(layout, blocks, lambda: self.matrix.mat, coarsening)
         self.pc = self._create_pc()
         self.scale = 1.0

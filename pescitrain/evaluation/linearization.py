@@ -20,8 +20,6 @@ from pescitrain.networks.parameters import Entry, Parameters
 
 Array = NDArray[np.float64]
 
-(_symmetric_update,) = get_blas_funcs(("syrk",), dtype=np.float64)
-
 
 @dataclass(frozen=True)
 class ChunkPlace:
@@ -153,13 +151,15 @@ class Linearization:
         return result
 
     def gauss_newton_blocks(
-        self, index_sets: Sequence[NDArray[np.integer]], owners: Sequence[int]
+        self, index_sets: Sequence[NDArray[np.integer]], owners: Sequence[int], single: bool = False
     ) -> list[Array | None]:
         """The blocks (JᵀJ)[I, I] of sorted index sets I, summed over ranks on their owners, None elsewhere. Collective.
 
-        Cost: m_local |I|² multiply-adds a block and one reduction of Σ |I|² numbers.
+        Cost: m_local |I|² multiply-adds a block, in single precision where ``single``, and one reduction of Σ |I|²
+        numbers.
         """
-        sums = [_Gram(len(indices)) for indices in index_sets]
+        kind = torch.float32 if single else torch.float64
+        sums = [_Gram(len(indices), kind) for indices in index_sets]
         selections = [self._select(indices) for indices in index_sets]
         with self.arithmetic.event("GaussNewtonBlocks"), torch.no_grad():
             for chunk in self.chunks:
@@ -268,12 +268,15 @@ class Linearization:
 class _Gram:
     """Σ F Fᵀ (k, k) of factors F (k, m): on the host by half the flops of a product, on a GPU by its fastest kernel."""
 
-    def __init__(self, size: int) -> None:
-        self._lower = np.zeros((size, size), order="F")  # memory is taken where it is written to
+    def __init__(self, size: int, kind: torch.dtype = torch.float64) -> None:
+        self._kind = kind
+        dtype = np.float32 if kind == torch.float32 else np.float64
+        self._lower = np.zeros((size, size), dtype, order="F")  # memory is taken where it is written to
         self._there: Tensor | None = None
 
     def add(self, factor: Tensor) -> None:
         """Another F."""
+        factor = factor.to(self._kind)
         if factor.device == HOST:
             _add_gram(self._lower, factor.numpy())
         elif self._there is None:
@@ -282,18 +285,20 @@ class _Gram:
             self._there.addmm_(factor, factor.t())
 
     def matrix(self, device: torch.device) -> Tensor:
-        """The sum; no more may be added."""
-        return on_device(_mirrored(self._lower), device) if self._there is None else self._there
+        """The sum in double precision; no more may be added."""
+        whole = on_device(_mirrored(self._lower), device) if self._there is None else self._there
+        return whole.double()
 
 
-def _add_gram(total: Array, factor: Array) -> None:
+def _add_gram(total: NDArray, factor: NDArray) -> None:
     """Lower triangle of total (k, k), in Fortran order, += factor factorᵀ by BLAS's symmetric rank-k update."""
     if factor.size:
         contiguous_rows = factor.flags.c_contiguous
-        _symmetric_update(1.0, factor.T if contiguous_rows else factor, 1.0, total, int(contiguous_rows), 1, 1)
+        (update,) = get_blas_funcs(("syrk",), (total,))
+        update(1.0, factor.T if contiguous_rows else factor, 1.0, total, int(contiguous_rows), 1, 1)
 
 
-def _mirrored(lower: Array) -> Array:
+def _mirrored(lower: NDArray) -> NDArray:
     """The whole symmetric matrix, in C order, from its lower triangle in Fortran order, which is overwritten."""
     size, step = len(lower), 128
     for first in range(0, size, step):

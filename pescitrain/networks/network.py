@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pescitrain.networks.activations import ACTIVATIONS
 from pescitrain.networks.components import Components
-from pescitrain.networks.jets import activate, jet_of_function
+from pescitrain.networks.jets import activate, jet_of_function, seed
 from pescitrain.networks.tape import Tape
 
 
@@ -36,6 +36,8 @@ class Network(nn.Module):
 
     def embed_jet(self, x: Tensor, components: Components) -> Tensor:
         """The jet (C, e, M) of the embedded coordinates x (M, d): constant as long as the points are."""
+        if isinstance(self.embedding, ScaleToUnitBox):
+            return self.embedding.jet(x, components)
         return jet_of_function(self.embedding, x, components)
 
     def forward_jet(
@@ -95,6 +97,12 @@ class ScaleToUnitBox(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.center) * self.scale
+
+    def jet(self, x: Tensor, components: Components) -> Tensor:
+        """(C, d, M) for x (M, d), exactly and without differentiation: the map is affine."""
+        jet = seed(x, components) * self.scale.unsqueeze(1)
+        jet[0] = self(x).t()
+        return jet
 
 
 class FourierFeatures(nn.Module):

@@ -180,6 +180,11 @@ class StageOptions:
     gn_rows: int = option(
         0, "residual rows, drawn at random for each refresh, that the preconditioner is made from; 0: all", minimum=0
     )
+    gn_precision: str = option(
+        "double",
+        "of the products that its entries are sums of; single is safe with a -gn_shift far above 1e-7",
+        choices=("double", "single"),
+    )
     hier_type: str = option(
         "both", "how the networks of -pc_type mg are coarsened from level to level", choices=("depth", "width", "both")
     )

@@ -58,6 +58,7 @@ def create_solver(setup: Setup, prefix: str, options: StageOptions, monitor: Cal
         options.gn_rows,
         coarsening,
         options.hier_levels,
+        options.gn_precision == "single",
     )
     solver_class = SnesSolver if kind == "snes" else TaoSolver
     return solver_class(setup.system, prefix, gauss_newton, monitor)

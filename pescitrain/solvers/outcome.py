@@ -67,6 +67,7 @@ class GaussNewtonSettings:
     rows: int = 0
     coarsening: Coarsening = "both"
     levels: int = 2
+    single: bool = False
 
     @property
     def damping_of_line_search(self) -> float:

@@ -53,6 +53,7 @@ def create_preconditioner(
         settings.coarsening,
         settings.levels,
         settings.rows,
+        settings.single,
     )
 
 

@@ -145,6 +145,17 @@ def test_the_dense_kind_holds_everything(comm):
     close(entries(parts.layout, assembled.mat), dense + 0.1 * np.diag(dense).mean() * np.eye(len(dense)))
 
 
+def test_entries_in_single_precision_are_right_to_its_round_off(comm):
+    here = setting(comm)
+    matrices = [AssembledGaussNewton(here.layout, here.blocks, "dense", 0.1, single=single) for single in (False, True)]
+    for matrix in matrices:
+        matrix.assemble(here.evaluator.linearize(here.theta))
+    matrices[1].mat.axpy(-1.0, matrices[0].mat)
+    assert 0.0 < matrices[1].mat.norm() < 1e-6 * matrices[0].mat.norm()
+    for matrix in matrices:
+        matrix.destroy()
+
+
 def test_a_zero_matrix_still_has_a_positive_diagonal(comm):
     parts = setting(comm, "two rows")
     linearization = parts.evaluator.linearize(parts.theta)

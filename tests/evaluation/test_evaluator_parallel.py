@@ -29,7 +29,7 @@ FUNCTIONS = ("wave, periodic term", "inverse")
     ids=[*(f"{name} by factors" for name in FACTORS), *(f"{name} by functions" for name in FUNCTIONS)],
 )
 def test_values_gradients_and_products_are_those_of_one_rank(comm, name, wrap):
-    serial, shared = CASES[name].build(wrap=wrap), CASES[name].build(comm, wrap=wrap)
+    serial, shared = CASES[name].build(wrap=wrap), CASES[name].build(comm, wrap=wrap, chunk_size=4)
     theta = start(serial)
     v = random_vector(len(theta))
     expected, value = serial.objective(theta), shared.objective(theta)
@@ -49,7 +49,7 @@ def test_values_gradients_and_products_are_those_of_one_rank(comm, name, wrap):
 
 @pytest.mark.parametrize("name", ["two networks", "inverse"])
 def test_blocks_are_summed_on_their_owners_and_nowhere_else(comm, name):
-    serial, shared = CASES[name].build(), CASES[name].build(comm)
+    serial, shared = CASES[name].build(), CASES[name].build(comm, chunk_size=4)
     theta = start(serial)
     sets = [np.arange(5), np.arange(3, 20), np.arange(len(theta)), np.array([0, 7])]
     owners = [k % comm.size for k in (0, 1, 2, 1)]

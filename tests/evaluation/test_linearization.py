@@ -81,6 +81,16 @@ def test_blocks_are_those_of_the_dense_gauss_newton_matrix(linearized):
         assert np.abs(block - block.T).max() <= 1e-13 * np.abs(block).max()
 
 
+def test_blocks_in_single_precision_are_right_to_its_round_off(linearized):
+    _, theta, linearization, jacobian = linearized
+    gauss_newton, everything = jacobian.T @ jacobian, [np.arange(len(theta))]
+    (block,) = linearization.gauss_newton_blocks(everything, [0], single=True)
+    assert block is not None
+    error = np.abs(block - gauss_newton).max() / np.abs(gauss_newton).max()
+    assert 0.0 < error < 1e-6  # sums of some tens of products with 6e-8 each, and not of double precision
+    assert block.dtype == np.float64
+
+
 def test_the_two_gram_matrices_are_those_of_the_dense_jacobian(linearized):
     _, _, linearization, jacobian = linearized
     for gram, exact in (

@@ -22,7 +22,7 @@ def restricted(whole, layers, comm=None):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_the_whole_with_the_rest_frozen(comm, name):
-    whole = CASES[name].build(comm)
+    whole = CASES[name].build(comm, chunk_size=4)
     theta = start(whole)
     value, gradient = whole.objective_gradient(theta)
     vector = random_vector(whole.linearize(theta).rows)

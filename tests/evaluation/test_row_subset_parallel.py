@@ -17,7 +17,10 @@ def close(one, other, tolerance=1e-12):
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_rows_are_drawn_on_any_number_of_ranks_and_in_any_chunks(comm, name, path):
-    shared, serial = CASES[name].build(comm, wrap=PATHS[path]), CASES[name].build(wrap=PATHS[path], chunk_size=100)
+    shared, serial = (
+        CASES[name].build(comm, wrap=PATHS[path], chunk_size=4),
+        CASES[name].build(wrap=PATHS[path], chunk_size=100),
+    )
     theta = start(serial)
     ours, alone = (evaluator.linearize(theta).subset(9, 5) for evaluator in (shared, serial))
     assert comm.allreduce(ours.rows) == alone.rows < serial.residual_count
@@ -28,7 +31,7 @@ def test_the_same_rows_are_drawn_on_any_number_of_ranks_and_in_any_chunks(comm, 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", NAMES)
 def test_they_are_rows_of_the_whole_times_the_root_of_what_they_stand_for(name, path):
-    evaluator = CASES[name].build(wrap=PATHS[path])
+    evaluator = CASES[name].build(wrap=PATHS[path], chunk_size=4)
     whole = evaluator.linearize(start(evaluator))
     rows, position = [], 0
     part = whole.subset(9, 5)
@@ -48,7 +51,7 @@ def test_they_are_rows_of_the_whole_times_the_root_of_what_they_stand_for(name, 
 
 
 def test_the_average_of_many_draws_is_the_whole_matrix(comm):
-    evaluator = CASES["poisson"].build(comm)
+    evaluator = CASES["poisson"].build(comm, chunk_size=4)
     whole = evaluator.linearize(start(evaluator))
     draws = [whole.subset(8, draw).gauss_newton_matrix() for draw in range(200)]
     exact = whole.gauss_newton_matrix()

@@ -22,6 +22,7 @@ POISSON2D = ("-problem", "poisson2d", *TINY, "-tao_max_it", 1)
         ("-pc_type nystrom -pc_nystrom_rank 0", r"-pc_nystrom_rank 0: it must be at least 1"),
         ("-pc_type kfca", r"-pc_type kfca: PETSc has no such type; did you mean kfac\?"),
         ("-pc_type kfac -gn_mat dense", r"-gn_mat dense: -pc_type kfac reads no entries; leave it out"),
+        ("-pc_type kfac -gn_precision single", r"-gn_precision single: -pc_type kfac reads no entries; leave it out"),
         ("-pc_type mg -hier_levels 9", r"-hier_type both: a network of 2 layers cannot be coarsened further"),
         ("-stages a,b -b_pc_type asn", r"-b_pc_type asn: PETSc has no such type; did you mean asm\?"),
         ("-tao_type bqnkls", r"-tao_type bqnkls: .*use bqnktr or bqnls"),

@@ -26,7 +26,8 @@ class Run:
         for key, value in {**defaults, **options}.items():
             PETSc.Options()[key] = value
         self.iterates, self.memory, position = [], {}, 0
-        self.outcome, theta = NOTHING_LEFT, start(case.build())
+        alone = case.build()
+        self.outcome, theta = NOTHING_LEFT, start(alone)
         self.closures = self.depth = 0.0
         for length in lengths:
             system = system_of(case.build(comm), blocks, overlap)
@@ -38,7 +39,7 @@ class Run:
             self.depth += system.evaluator.counters.closures_depth
             solver.destroy()
         self.iterates = np.array(self.iterates)
-        self.objectives = np.array([case.build().objective(theta).objective for theta in self.iterates])
+        self.objectives = np.array([alone.objective(theta).objective for theta in self.iterates])
 
     def _watch(self, iterate):
         self.iterates.append(iterate.theta.copy())
@@ -129,6 +130,17 @@ def test_the_subspace_of_a_quadratic_is_solved_by_one_trial(comm):
     assert system.evaluator.counters.closures - spent == len(corrections) + 1
     for correction in corrections:
         assert abs(after.gradient @ correction) < 1e-12 * np.linalg.norm(before.gradient) * np.linalg.norm(correction)
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_the_subspace_leaves_out_a_correction_to_where_there_is_no_objective(comm, others):
+    system = system_of(CASE.build(comm))
+    synchronisation = Synchronisation("subspace", [], system, "", lambda _: None)
+    before = point_at(system, start(CASE.build()))
+    good, bad = -0.01 * before.gradient, -1e140 * before.gradient
+    after = synchronisation.join(before, [good, bad] if others else [bad])
+    assert (after.value.objective < before.value.objective) == others
+    assert np.isfinite(after.gradient).all()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from petsc4py import PETSc
 from scipy.sparse import csr_array
 
@@ -69,10 +68,3 @@ class Subspace:
             tao.destroy()
             z.destroy()
         return end if end.value.objective < start.value.objective else start
-
-
-def scaled_columns(columns: list[Array]) -> Array:
-    """(n, k) with columns of norm one, those that are zero left out."""
-    norms = [float(np.linalg.norm(column)) for column in columns]
-    kept = [column / norm for column, norm in zip(columns, norms, strict=True) if norm > 0.0]
-    return np.stack(kept, axis=1) if kept else np.zeros((len(columns[0]) if columns else 0, 0))

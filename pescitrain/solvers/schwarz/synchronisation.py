@@ -9,7 +9,7 @@ import numpy as np
 from pescitrain.algebra import Block, System
 from pescitrain.solvers.outcome import Array
 from pescitrain.solvers.schwarz.search import LineSearch, Point, point_at
-from pescitrain.solvers.schwarz.subspace import Subspace, scaled_columns
+from pescitrain.solvers.schwarz.subspace import Subspace
 
 SYNCHRONISATIONS = ("single", "subdomain", "subspace", "copy")
 WEIGHTS = ("average", "mean", "restrict", "sum")
@@ -99,16 +99,19 @@ class Synchronisation:
     def _in_span(self, start: Point, corrections: Sequence[Array], more: Sequence[Array]) -> Point:
         """The reduced Hessian Cᵀ∇²φ C, from a gradient for each direction, scales the subspace: C ← C H^(−½)."""
         assert self.subspace is not None
-        columns = scaled_columns([*corrections, *more])
-        if columns.shape[1] == 0:
+        kept, changes = [], []
+        for direction in (*corrections, *more):
+            length = float(np.linalg.norm(direction))
+            if length > 0.0:
+                ahead = point_at(self.system, start.theta + direction)
+                if np.isfinite(ahead.value.objective):
+                    kept.append(direction / length)
+                    changes.append((ahead.gradient - start.gradient) / length)
+        if not kept:
             return start
-        lengths = [float(np.linalg.norm(c)) for c in (*corrections, *more) if c.any()]
-        changes = []
-        for column, length in zip(columns.T, lengths, strict=True):
-            ahead = point_at(self.system, start.theta + length * column)
-            changes.append((ahead.gradient - start.gradient) / length)
+        columns = np.stack(kept, axis=1)
         hessian = columns.T @ np.stack(changes, axis=1)
-        if not np.isfinite(hessian).all():
+        if not (np.isfinite(hessian).all() and hessian.any()):
             return start
         values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
         sizes = np.maximum(np.abs(values), 1e-8 * np.abs(values).max())
