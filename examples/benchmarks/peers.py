@@ -10,7 +10,9 @@ move them by the same rule (rad), each after as many iterations as suit it. Erro
 * torch_lbfgs, scipy_lbfgsb     50 pairs, tolerances off, on pescitrain's objective
 * adam_lbfgs                    2000 steps of torch's Adam (1e-3), then torch_lbfgs
 * scimba_ssbroyden              scimba's optimiser on pescitrain's objective
+* scimba_eng                    scimba's energy natural gradient, on its own residual and points (Poisson's equation)
 * deepxde                       2000 steps of Adam (1e-3), then L-BFGS (50 pairs), on DeepXDE's own residual
+* deepxde_nncg                  the same with 1000 iterations of L-BFGS, then DeepXDE's Nyström Newton-CG
 """
 
 from __future__ import annotations
@@ -45,10 +47,17 @@ PEERS = {
     "scipy_lbfgsb": 500,
     "adam_lbfgs": 500,
     "scimba_ssbroyden": 100,
+    "scimba_eng": 1,
     "deepxde": 500,
+    "deepxde_nncg": 500,
 }
 """Iterations between moves of the points, where they move."""
-PACKAGES = {"scimba_ssbroyden": "scimba_torch", "deepxde": "deepxde"}
+PACKAGES = {
+    "scimba_ssbroyden": "scimba_torch",
+    "scimba_eng": "scimba_torch",
+    "deepxde": "deepxde",
+    "deepxde_nncg": "deepxde",
+}
 ENDLESS = "-tao_gatol 0 -tao_grtol 0 -tao_max_it 1000000 -ckpt_interval 1000000 -out_error_interval 10"
 LEVELS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 PEER = Path(__file__).with_name("peer.py")

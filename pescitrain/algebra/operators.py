@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import torch
 from petsc4py import PETSc
+from scipy.sparse import csr_array, vstack
 
 from pescitrain.algebra.decomposition import Block
 from pescitrain.algebra.layout import ParameterLayout
@@ -81,6 +83,49 @@ class GaussNewtonProducts:
         """The operator on the parameters that no bound holds, as bounded Newton types ask for it. Collective."""
         size = (rows.getLocalSize(), PETSc.DETERMINE)
         return PETSc.Mat().createPython((size, size), RestrictedOperator(mat, rows), comm=self.layout.comm)
+
+    def productSetFromOptions(self, mat: PETSc.Mat, kind: str, a: PETSc.Mat, p: PETSc.Mat, _: PETSc.Mat | None) -> bool:
+        """Of PETSc's products, PᵀAP: the coarse matrix of a Galerkin method."""
+        return kind == "PtAP" and mat == a
+
+    def productSymbolic(
+        self, _: PETSc.Mat, product: PETSc.Mat, __: str, ___: PETSc.Mat, p: PETSc.Mat, ____: PETSc.Mat | None
+    ) -> None:
+        """A dense matrix of the columns of P. Collective."""
+        columns = p.getSizes()[1]
+        product.setSizes((columns, columns))
+        product.setType(PETSc.Mat.Type.DENSE)
+        product.setUp()
+
+    def productNumeric(
+        self, _: PETSc.Mat, product: PETSc.Mat, __: str, ___: PETSc.Mat, p: PETSc.Mat, ____: PETSc.Mat | None
+    ) -> None:
+        """Pᵀ(JᵀJ + λI)P = (JP)ᵀ(JP) + λ PᵀP, without JᵀJ: 2 m_local (nnz(P) + k²) flops. Collective.
+
+        P (n, k) is held whole on every rank.
+        """
+        whole = gather_rows(p)
+        entries = whole.T.tocoo()
+        places = torch.from_numpy(np.stack(entries.coords))
+        values = torch.from_numpy(entries.data)
+        restriction = torch.sparse_coo_tensor(places, values, entries.shape, check_invariants=True)
+        coarse = self.linearization.gauss_newton_matrix(lambda rows: restriction.to(rows.device) @ rows)
+        coarse = coarse + self.shift_of_identity * (whole.T @ whole).toarray()
+        first, last = product.getOwnershipRange()
+        product.getDenseArray()[:] = coarse[first:last]
+        product.assemble()
+
+
+def gather_rows(mat: PETSc.Mat) -> csr_array:
+    """All rows of a distributed matrix on every rank. Collective."""
+    comm = mat.getComm().tompi4py()
+    local = mat if mat.getType() in (PETSc.Mat.Type.SEQAIJ, PETSc.Mat.Type.MPIAIJ) else mat.convert("aij", PETSc.Mat())
+    start, indices, values = local.getValuesCSR()
+    if local is not mat:
+        local.destroy()
+    columns = mat.getSize()[1]
+    parts = comm.allgather((values, indices, start))
+    return csr_array(vstack([csr_array(part, shape=(len(part[2]) - 1, columns)) for part in parts]))
 
 
 class GaussNewtonOperator(GaussNewtonProducts):

@@ -145,6 +145,44 @@ def test_the_dense_kind_holds_everything(comm):
     close(entries(parts.layout, assembled.mat), dense + 0.1 * np.diag(dense).mean() * np.eye(len(dense)))
 
 
+@pytest.mark.parametrize("kind", ["aij", "dense"])
+def test_the_galerkin_product_is_that_of_the_dense_matrix(parts, kind):
+    """A sparse P as of a hierarchy of networks, or a dense one as of a Krylov space."""
+    matrix, size, columns = parts.dense_gauss_newton(), parts.layout.size, 5
+    dense = np.random.default_rng(4).standard_normal((size, columns))
+    dense[np.random.default_rng(5).random(dense.shape) < 0.5] = 0.0
+    sizes = ((parts.layout.local_size, size), (PETSc.DECIDE, columns))
+    prolongation = PETSc.Mat().createDense(sizes, comm=parts.layout.comm)
+    first, last = prolongation.getOwnershipRange()
+    prolongation.getDenseArray()[:] = dense[first:last]
+    prolongation.assemble()
+    if kind == "aij":
+        prolongation.convert("aij")
+    mat = create_gauss_newton(parts.layout, parts.evaluator, 0.3)
+    coarse = PETSc.Mat()
+    for damping in (0.3, 0.5):  # the second time into the same matrix
+        coarse = mat.ptap(prolongation, coarse)
+        expected = dense.T @ (matrix + damping * np.eye(size)) @ dense
+        first, last = coarse.getOwnershipRange()
+        np.testing.assert_allclose(
+            coarse.getDenseArray(), expected[first:last], rtol=0.0, atol=1e-12 * np.abs(expected).max()
+        )
+        mat.shift(0.2)
+    for one in (coarse, mat, prolongation):
+        one.destroy()
+
+
+def test_other_products_are_refused(parts):
+    mat = create_gauss_newton(parts.layout, parts.evaluator)
+    other = PETSc.Mat().createDense(mat.getSizes(), comm=parts.layout.comm)
+    other.setUp()
+    other.assemble()
+    with pytest.raises(PETSc.Error):
+        other.matMult(mat)
+    mat.destroy()
+    other.destroy()
+
+
 def test_entries_in_single_precision_are_right_to_its_round_off(comm):
     here = setting(comm)
     matrices = [AssembledGaussNewton(here.layout, here.blocks, "dense", 0.1, single=single) for single in (False, True)]
