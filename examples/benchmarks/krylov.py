@@ -80,7 +80,11 @@ def lines(layers: int) -> list[Line]:
             Line(f"nystrom, rank 80, {k} rows", "nystrom", options={"pc_nystrom_rank": 80}, rows=k)
             for k in (2000, 1000)
         ),
-        *(Line(f"mg, {kind}, asm of {finest}", "mg", finest, coarsening=kind) for kind in ("depth", "width", "both")),
+        *(
+            Line(f"mg, {kind}, asm of {finest}{name}", "mg", finest, coarsening=kind, options=options)
+            for kind in ("depth", "width", "both")
+            for name, options in (("", {}), (", rediscretised", {"pc_mg_galerkin": "none"}))
+        ),
         Line("cholesky", "cholesky"),
         Line("cholesky, single", "cholesky", single=True),
     ]
@@ -212,6 +216,7 @@ def measure(setup, line: Line, linearization, matrix, gradient, damping: float, 
             coarsening=line.coarsening,
             rows=line.rows,
             single=line.single,
+            evaluator=setup.evaluator,
         )
         prepare = seconds_of(lambda: (pre.refresh(linearization), pre.pc.setUp(), pre.apply(b, x)))
         apply = median(seconds_of(lambda: pre.apply(b, x)) for _ in range(5))

@@ -72,9 +72,16 @@ ENDLESS = (
 
 
 def run(problem: str, method: str, seed: int, seconds: float, ranks: int, words: Sequence[str]) -> Run | None:
-    """One method on one problem from one seed; None, and what the command said, where it has no result."""
+    """One method on one problem from one seed."""
     options = METHODS[method].format(rate=RATES[problem], steps=LOCAL_STEPS.get(problem, 50))
     interval = 10 if method in ("adam", "lbfgs_3", "lbfgs_50", "ssbroyden", "lm") else 1
+    return train(problem, options, interval, seed, seconds, ranks, words)
+
+
+def train(
+    problem: str, options: str, interval: int, seed: int, seconds: float, ranks: int, words: Sequence[str]
+) -> Run | None:
+    """The command with these options; None, and what it said, where it has no result. Errors at every ``interval``."""
     with tempfile.TemporaryDirectory() as folder:
         line = f"-problem {problem} {PROBLEMS[problem]} {options} {ENDLESS} -seed {seed} -max_time {seconds}"
         launcher = [shutil.which("mpiexec") or "mpiexec", "-n", str(ranks)] if ranks > 1 else []

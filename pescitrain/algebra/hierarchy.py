@@ -75,13 +75,18 @@ def coarsen(fine: Level, kind: Coarsening) -> tuple[Level, PETSc.Mat]:
     return coarse, _matrix(transfer, old, coarse.layout)
 
 
+def _openings(layers: list[Layer]) -> list[bool]:
+    """Which layers are the first of their network: they see the inputs, whatever their shape."""
+    return [k == 0 or layers[k - 1].network != layer.network for k, layer in enumerate(layers)]
+
+
 def _by_depth(fine: list[Layer], fine_shapes: list[list[Shape]]) -> _Transfer:
     """Pairs of equal neighbours; the last of an odd number stays alone."""
     layers, shapes, rows, columns = [], [], [], []
     position = 0
-    pairs = zip(fine, fine_shapes, strict=True)
-    for (network, shape), group in groupby(pairs, lambda pair: (pair[0].network, pair[1])):
-        members = [layer for layer, _ in group]
+    triples = zip(fine, fine_shapes, _openings(fine), strict=True)
+    for (network, shape, _), group in groupby(triples, lambda triple: (triple[0].network, *triple[1:])):
+        members = [layer for layer, *_ in group]
         for children in (members[i : i + 2] for i in range(0, len(members), 2)):
             size = children[0].size
             layers.append(Layer(children[0].name, network, position, position + size))
@@ -98,8 +103,7 @@ def _by_width(fine: list[Layer], fine_shapes: list[list[Shape]]) -> _Transfer:
     """Pairs of neighbouring neurons in every hidden layer."""
     layers, shapes, rows, columns, values = [], [], [], [], []
     coarse_position = 0
-    for index, (layer, shape) in enumerate(zip(fine, fine_shapes, strict=True)):
-        first = index == 0 or fine[index - 1].network != layer.network
+    for index, (layer, shape, first) in enumerate(zip(fine, fine_shapes, _openings(fine), strict=True)):
         last = index == len(fine) - 1 or fine[index + 1].network != layer.network
         start, position, coarse_shape = coarse_position, layer.start, []
         for tensor in shape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from petsc4py import PETSc
@@ -27,17 +27,23 @@ def create_network_dm(
     blocks: list[Block],
     create_matrix: Callable[[], PETSc.Mat],
     coarsening: Coarsening = "both",
+    coarser: Sequence[PETSc.Mat] = (),
 ) -> PETSc.DMShell:
     """A DMShell with global vectors, the Pmat, layers as fields, blocks as subdomains and coarser networks. Collective.
 
     ``-pc_type fieldsplit`` takes the layers by their names; ``-pc_type asm`` takes the blocks of this rank;
-    ``-pc_type mg`` coarsens as ``coarsening`` says. It holds no numerical state.
+    ``-pc_type mg`` coarsens as ``coarsening`` says. ``coarser``: the matrices of the coarser networks, finest first,
+    where PETSc does not form them from the finest one. It holds no numerical state.
     """
-    return _create_dm(finest_level(layout), blocks, create_matrix, coarsening)
+    return _create_dm(finest_level(layout), blocks, create_matrix, coarsening, coarser)
 
 
 def _create_dm(
-    level: Level, blocks: list[Block], create_matrix: Callable[[], PETSc.Mat], coarsening: Coarsening
+    level: Level,
+    blocks: list[Block],
+    create_matrix: Callable[[], PETSc.Mat],
+    coarsening: Coarsening,
+    coarser: Sequence[PETSc.Mat],
 ) -> PETSc.DMShell:
     layout = level.layout
     dm = PETSc.DMShell().create(comm=layout.comm)
@@ -45,10 +51,14 @@ def _create_dm(
     dm.setAttr("layout", layout)
     dm.setAttr("blocks", blocks)
 
-    def coarser(fine: PETSc.DM, _: PETSc.Comm) -> PETSc.DM:
+    def coarsened(fine: PETSc.DM, _: PETSc.Comm) -> PETSc.DM:
         coarse, prolongation = coarsen(level, coarsening)
         count = min(len(blocks), len(coarse.layout.layers))
-        dm = _create_dm(coarse, decompose(coarse.layout.layers, "layer", count, 0), create_matrix, coarsening)
+        own = decompose(coarse.layout.layers, "layer", count, 0)
+        create = (lambda: coarser[0]) if coarser else create_matrix
+        dm = _create_dm(coarse, own, create, coarsening, coarser[1:])
+        if coarser:
+            dm.setKSPComputeOperators(lambda *_: None)  # whoever moves the networks has done it
         dm.setAttr("prolongation", prolongation)
         return dm
 
@@ -57,7 +67,7 @@ def _create_dm(
         assert isinstance(prolongation, PETSc.Mat)
         return prolongation, None
 
-    dm.setCoarsen(coarser)
+    dm.setCoarsen(coarsened)
     dm.setCreateInterpolation(interpolation)
 
     def matrix(_: PETSc.DM) -> PETSc.Mat:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from petsc4py import PETSc
 
+from pescitrain.algebra.coarse_networks import RediscretisedLevels
 from pescitrain.algebra.decomposition import Block
 from pescitrain.algebra.hierarchy import Coarsening
 from pescitrain.algebra.layout import ParameterLayout
@@ -21,7 +22,7 @@ from pescitrain.algebra.operators import (
 )
 from pescitrain.algebra.options import get_string, set_default
 from pescitrain.errors import OptionError
-from pescitrain.evaluation import Linearization
+from pescitrain.evaluation import Evaluator, Linearization
 
 DIRECT = ("lu", "cholesky")
 
@@ -55,6 +56,7 @@ class Preconditioner:
     coarsening, levels      ``-hier_type`` and ``-hier_levels``: the networks of ``-pc_type mg``
     rows : int              ``-gn_rows``: P is made from a random part of about this many; 0: from all
     single : bool           ``-gn_precision single``: of the products that the entries of P are sums of
+    evaluator : Evaluator   of the residual behind P; for ``-pc_type mg -pc_mg_galerkin none`` alone
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Preconditioner:
         levels: int = 2,
         rows: int = 0,
         single: bool = False,
+        evaluator: Evaluator | None = None,
     ) -> None:
         self.layout, self.blocks, self.prefix, self.levels, self.rows = layout, blocks, prefix, levels, rows
         self.pc_type = pc_type_of(prefix) or "asm"
@@ -84,7 +87,9 @@ class Preconditioner:
         else:
             entries = kind or ("dense" if self.pc_type in (*DIRECT, "mg") else "blocks")
             self.matrix = AssembledGaussNewton(layout, blocks, entries, damping, uncoupled, single)
-        self.dm = create_network_dm(layout, blocks, lambda: self.matrix.mat, coarsening)
+        self.coarser = self._create_coarser(evaluator, coarsening)
+        coarser = [] if self.coarser is None else self.coarser.matrices
+        self.dm = create_network_dm(layout, blocks, lambda: self.matrix.mat, coarsening, coarser)
         self.pc = self._create_pc()
         self.scale = 1.0
         self._checked = False
@@ -122,6 +127,15 @@ class Preconditioner:
         pc.setFromOptions()
         return pc
 
+    def _create_coarser(self, evaluator: Evaluator | None, coarsening: Coarsening) -> RediscretisedLevels | None:
+        """The operators of the coarser levels, where PETSc does not make them from P."""
+        if self.pc_type != "mg" or get_string(f"{self.prefix}pc_mg_galerkin") != "none":
+            return None
+        if evaluator is None:
+            raise OptionError(f"-{self.prefix}pc_mg_galerkin none needs the networks behind P: use both")
+        count = PETSc.Options().getInt(f"{self.prefix}pc_mg_levels", self.levels)
+        return RediscretisedLevels(evaluator, self.layout, coarsening, count)
+
     def _require_blocks_on_one_rank(self) -> None:
         """GASM aborts where the part of a subdomain without its overlap lives on several ranks."""
         for block in self.blocks:
@@ -156,6 +170,8 @@ class Preconditioner:
         ``draw``: the number of the random part of the residual, where P is made from a part.
         """
         self.matrix.assemble(linearization.subset(self.rows, draw) if self.rows else linearization)
+        if self.coarser is not None:
+            self.coarser.assemble(linearization.theta, self.matrix.damping * self.matrix.mean_diagonal)
 
     def apply(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y ≈ scale · P⁻¹ x. Collective."""
@@ -217,6 +233,8 @@ class Preconditioner:
     def destroy(self) -> None:
         """Collective."""
         self.pc.destroy()
+        if self.coarser is not None:
+            self.coarser.destroy()
         self.matrix.destroy()
         self.dm.destroy()
 

@@ -196,7 +196,14 @@ class Evaluator:
             self._recent.add(theta, value, None)
         residual = np.concatenate(residuals) if residuals else np.zeros(0)
         return Linearization(
-            self.comm, self.parameters, jacobians, residual, self.counters, self.arithmetic, self._places()
+            self.comm,
+            self.parameters,
+            theta.copy(),
+            jacobians,
+            residual,
+            self.counters,
+            self.arithmetic,
+            self._places(),
         )
 
     def _places(self) -> list[ChunkPlace]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,11 +35,12 @@ class ChunkPlace:
 class Linearization:
     """J = ∂r/∂θ (m, n) with its rows distributed over ranks, at the θ of :meth:`Evaluator.linearize`.
 
-    Every product is exact (no differences); J itself is never held whole.
+    Every product is exact (no differences); J itself is never held whole. ``theta`` (n,): where it is.
     """
 
     comm: MPI.Intracomm
     parameters: Parameters
+    theta: Array
     chunks: list[ChunkJacobian]
     residual: Array
     counters: Counters
@@ -79,7 +80,7 @@ class Linearization:
                 places.append(ChunkPlace(place.term, int(first), len(local), len(chosen[place.term])))
             position += chunk.rows
         residual = np.concatenate(residuals) if residuals else np.zeros(0)
-        return Linearization(self.comm, self.parameters, chunks, residual, self.counters, self.arithmetic, places)
+        return replace(self, chunks=chunks, residual=residual, places=places)
 
     def times(self, direction: Array) -> Array:
         """J v: (n,), the same on all ranks -> (m_local,). Not collective."""

@@ -44,6 +44,10 @@ class MLP(Network):
         z = tape.affine(layer, jet)
         return z if index == len(self.affine) - 1 else self._activate_jet(z, self._slope(index), components, tape)
 
+    def resized(self, width: int, depth: int) -> MLP:
+        inputs, outputs = self.affine[0].in_features, self.affine[-1].out_features
+        return MLP(self.embedding, inputs, outputs, width, depth, self.activation_name, self.adaptive_slope)
+
     def _slope(self, index: int) -> Tensor | None:
         return self.slopes[index] if self.adaptive_slope else None
 

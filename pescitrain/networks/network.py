@@ -31,7 +31,7 @@ class Network(nn.Module):
     def __init__(self, embedding: nn.Module, activation: str, adaptive_slope: bool) -> None:
         super().__init__()
         self.embedding = embedding
-        self.activation = ACTIVATIONS[activation]
+        self.activation_name, self.activation = activation, ACTIVATIONS[activation]
         self.adaptive_slope = adaptive_slope
 
     def embed_jet(self, x: Tensor, components: Components) -> Tensor:
@@ -57,6 +57,10 @@ class Network(nn.Module):
 
     def layers(self) -> list[tuple[str, list[str]]]:
         """Feed-forward order: (name of the layer, names of its parameters); every parameter once."""
+        raise NotImplementedError
+
+    def resized(self, width: int, depth: int) -> Network:
+        """A new network of this kind on the same embedding, with ``depth`` hidden layers of ``width`` neurons."""
         raise NotImplementedError
 
     def new_slope(self) -> nn.Parameter | None:

@@ -31,6 +31,7 @@ class ResNet(Network):
     ) -> None:
         super().__init__(embedding, activation, adaptive_slope)
         generator = generator or torch.Generator().manual_seed(0)
+        self.final_time = final_time
         self.time_step = final_time / max(1, depth - 1)
         self.opening = linear(inputs, width, generator)
         self.steps = nn.ModuleList(linear(width, width, generator) for _ in range(depth - 1))
@@ -53,6 +54,19 @@ class ResNet(Network):
         layer = self.steps[index - 1]
         assert isinstance(layer, nn.Linear)
         return jet + self.time_step * self._activate_jet(tape.affine(layer, jet), slope, components, tape)
+
+    def resized(self, width: int, depth: int) -> ResNet:
+        inputs, outputs = self.opening.in_features, self.output.out_features
+        return ResNet(
+            self.embedding,
+            inputs,
+            outputs,
+            width,
+            depth,
+            self.activation_name,
+            self.adaptive_slope,
+            self.final_time,
+        )
 
     def _slopes(self) -> list[Tensor | None]:
         return list(self.slopes) or [None] * (len(self.steps) + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -64,6 +65,13 @@ class Surrogate(nn.Module):
 
         conditions = () if self.lifting is None else self.lifting.conditions
         return Lifting(base, factor, conditions, None if self.lifting is None else self.lifting.outputs)
+
+    def with_networks(self, networks: Mapping[str, nn.Module]) -> Surrogate:
+        """The same but for its networks; lifting and corrections are shared."""
+        other = copy.copy(self)
+        other._modules = dict(self._modules)
+        other.networks = nn.ModuleDict(dict(networks))
+        return other
 
     def change_lifting(self, lifting: Lifting) -> None:
         """Another ansatz of the problem, where there is one: that of the first surrogate, below all corrections."""

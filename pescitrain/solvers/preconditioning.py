@@ -54,6 +54,7 @@ def create_preconditioner(
         settings.levels,
         settings.rows,
         settings.single,
+        system.evaluator,
     )
 
 

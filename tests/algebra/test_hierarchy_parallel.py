@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from petsc4py import PETSc
-from toys import CASES, Case, _poisson, mlp, random_vector, resnet, setting
+from toys import CASES, Case, _poisson, mlp, opaque, random_vector, resnet, samples_of, setting
 
 from pescitrain.algebra import Preconditioner
+from pescitrain.algebra.coarse_networks import coarse_evaluator, restricted
 from pescitrain.algebra.hierarchy import coarsen, finest_level
 from pescitrain.errors import OptionError
 from pescitrain.networks import MLP
@@ -94,12 +95,59 @@ def test_unknown_coefficients_stay(comm):
 
 
 @pytest.mark.parametrize("kind", ["depth", "width", "both"])
-def test_multigrid_is_smoothing_and_galerkin_correction(comm, kind, monkeypatch):
-    """V-cycle: error propagation (I − S H)² (I − P (PᵀHP)⁻¹ Pᵀ H) (I − S H)², with two sweeps of damped Schwarz."""
+@pytest.mark.parametrize("network", [mlp(width=4, depth=5), resnet(width=5, depth=4, adaptive_slope=True)])
+def test_restriction_undoes_prolongation(comm, kind, network, monkeypatch):
+    parts = of(comm, Case(_poisson, network), monkeypatch)
+    level, prolongation = coarsen(finest_level(parts.layout), kind)
+    theta = random_vector(level.layout.size)
+    np.testing.assert_allclose(restricted(prolongation, dense(prolongation, comm) @ theta), theta, rtol=1e-14)
+
+
+@pytest.mark.parametrize("case", ["inverse", "two networks", "lifted"])
+def test_a_coarser_network_has_the_galerkin_matrix_where_prolongation_keeps_its_function(comm, case):
+    parts = setting(comm, case)
+    level, prolongation = coarsen(finest_level(parts.layout), "width")
+    coarse, theta = coarse_evaluator(parts.evaluator, level), random_vector(level.layout.size)
+    p = dense(prolongation, comm)
+    fine = parts.evaluator
+    assert coarse.objective(theta).objective == pytest.approx(fine.objective(p @ theta).objective, rel=1e-12)
+    expected = p.T @ fine.linearize(p @ theta).gauss_newton_matrix() @ p
+    matrix = coarse.linearize(theta).gauss_newton_matrix()
+    np.testing.assert_allclose(matrix, expected, rtol=0.0, atol=1e-12 * np.abs(expected).max())
+
+
+def test_coarser_networks_see_the_points_that_have_moved(comm):
+    parts = setting(comm, "poisson")
+    coarse = coarse_evaluator(parts.evaluator, coarsen(finest_level(parts.layout), "width")[0])
+    theta = random_vector(coarse.parameters.size)
+    before = coarse.objective(theta).objective
+    samples = samples_of(parts.evaluator)
+    (interior,) = samples.interior
+    samples.place(interior, samples.candidates(interior, 3, 1))
+    coarse.forget()
+    assert coarse.objective(theta).objective != pytest.approx(before, rel=1e-3)
+
+
+def test_a_network_without_layers_has_no_coarser_one(comm, monkeypatch):
+    monkeypatch.setitem(CASES, "this one", Case(_poisson, opaque(mlp(width=4, depth=3))))
+    parts = setting(comm, "this one")
+    PETSc.Options().insertString("-pc_type mg -pc_mg_galerkin none")
+    with pytest.raises(OptionError, match=r"^-pc_mg_galerkin none needs coarser networks of 'network'"):
+        Preconditioner(parts.layout, parts.blocks, "", None, DAMPING, coarsening="depth", evaluator=parts.evaluator)
+
+
+@pytest.mark.parametrize("galerkin", ["both", "none"])
+@pytest.mark.parametrize("kind", ["depth", "width", "both"])
+def test_multigrid_is_smoothing_and_coarse_correction(comm, kind, galerkin, monkeypatch):
+    """V-cycle: error propagation (I − S H)² (I − P C⁻¹ Pᵀ H) (I − S H)², with two sweeps of damped Schwarz.
+
+    C is PᵀHP, or that of the coarser network at the restricted parameters.
+    """
     parts = of(comm, DEEP, monkeypatch)
-    PETSc.Options()["pc_type"] = "mg"
-    pre = Preconditioner(parts.layout, parts.blocks, "", None, DAMPING, coarsening=kind)
-    pre.refresh(parts.evaluator.linearize(parts.theta))
+    PETSc.Options().insertString(f"-pc_type mg -pc_mg_galerkin {galerkin}")
+    evaluator = parts.evaluator
+    pre = Preconditioner(parts.layout, parts.blocks, "", None, DAMPING, coarsening=kind, evaluator=evaluator)
+    pre.refresh(evaluator.linearize(parts.theta))
     jtj = parts.dense_gauss_newton()
     identity = np.eye(len(jtj))
     h = jtj + DAMPING * np.diag(jtj).mean() * identity
@@ -107,9 +155,14 @@ def test_multigrid_is_smoothing_and_galerkin_correction(comm, kind, monkeypatch)
     for block in parts.blocks:
         window = np.ix_(block.owned, block.owned)
         schwarz[window] = np.linalg.inv(h[window]) / len(parts.blocks)
-    p = dense(coarsen(finest_level(parts.layout), kind)[1], comm)
+    level, prolongation = coarsen(finest_level(parts.layout), kind)
+    p = dense(prolongation, comm)
+    coarse = p.T @ h @ p
+    if galerkin == "none":
+        below = coarse_evaluator(evaluator, level).linearize(restricted(prolongation, parts.theta))
+        coarse = below.gauss_newton_matrix() + DAMPING * np.diag(jtj).mean() * p.T @ p
     sweep = np.linalg.matrix_power(identity - schwarz @ h, 2)
-    error = sweep @ (identity - p @ np.linalg.solve(p.T @ h @ p, p.T @ h)) @ sweep
+    error = sweep @ (identity - p @ np.linalg.solve(coarse, p.T @ h)) @ sweep
     expected = (identity - error) @ np.linalg.inv(h)
     x, y, columns = parts.layout.create_vec(), parts.layout.create_vec(), []
     for unit in identity:
@@ -121,10 +174,11 @@ def test_multigrid_is_smoothing_and_galerkin_correction(comm, kind, monkeypatch)
     pre.destroy()
 
 
-def test_three_levels_are_symmetric_positive_definite(comm, monkeypatch):
+@pytest.mark.parametrize("galerkin", ["both", "none"])
+def test_three_levels_are_symmetric_positive_definite(comm, galerkin, monkeypatch):
     parts = of(comm, DEEP, monkeypatch)
-    PETSc.Options()["pc_type"] = "mg"
-    pre = Preconditioner(parts.layout, parts.blocks, "", None, DAMPING, levels=3)
+    PETSc.Options().insertString(f"-pc_type mg -pc_mg_galerkin {galerkin}")
+    pre = Preconditioner(parts.layout, parts.blocks, "", None, DAMPING, levels=3, evaluator=parts.evaluator)
     pre.refresh(parts.evaluator.linearize(parts.theta))
     pre.require_symmetric_positive_definite("cg")
     assert pre.pc.getMGLevels() == 3

@@ -10,7 +10,7 @@ TINY = "-net_width 4 -net_depth 2 -sample_points 60 -sub_tao_max_it 2 -tao_max_i
 
 
 def compare(*words):
-    return program([sys.executable, str(COMPARE), "--seeds", "0", *words, *TINY.split()])
+    return program([sys.executable, str(COMPARE), "--seeds", "0", "--jobs", "2", *words, *TINY.split()])
 
 
 def test_methods_are_tabled_by_closures_and_by_time(tmp_path):
