@@ -61,6 +61,12 @@ def test_without_local_steps_it_is_plain_lbfgs(comm, sync, secant):
     np.testing.assert_allclose(path.iterates, lbfgs(comm, 6, tao_lbfgs_history=4), rtol=0.0, atol=1e-12)
 
 
+def test_global_steps_alone_are_plain_lbfgs(comm):
+    """Several for each iteration, with the memory of all."""
+    path = Run(comm, (2,), sub_tao_max_it=0, tao_spqn_sync="copy", global_tao_max_it=3)
+    np.testing.assert_allclose(path.iterates, lbfgs(comm, 6)[::3], rtol=0.0, atol=1e-12)
+
+
 def test_one_block_in_turn_without_a_global_step_is_plain_lbfgs(comm):
     options = {"tao_spqn_kind": "multiplicative", "tao_spqn_global": False, "tao_spqn_warmup": 0}
     kept = Run(comm, (3,), blocks=1, **options, tao_spqn_memory="keep")
@@ -193,6 +199,7 @@ def test_a_local_solve_moves_its_own_layers_alone(comm):
         ({"tao_spqn_sync": "subdomain"}, lambda n, k: n * k + n + 1, lambda n, k: k + n + 1),
         ({"tao_spqn_sync": "copy"}, lambda n, k: n * k + 2, lambda n, k: k + 2),
         ({"tao_spqn_kind": "multiplicative"}, lambda n, k: n * (k + 1) + 1, lambda n, k: n * (k + 1) + 1),
+        ({"tao_spqn_sync": "single", "global_tao_max_it": 4}, lambda n, k: n * k + 5, lambda n, k: k + 5),
         ({"tao_spqn_sync": "single", "tao_spqn_coarse": "output"}, lambda n, k: n * k + k + 3, lambda n, k: 2 * k + 3),
     ],
 )
@@ -292,6 +299,7 @@ def test_weights_of_overlapping_blocks(comm):
         ({"tao_spqn_sync": "all"}, "choose from single, subdomain, subspace, copy"),
         ({"tao_spqn_coarse": "all"}, "choose from none, first"),
         ({"tao_spqn_preset": "paper"}, "choose from none, aspqn"),
+        ({"global_tao_max_it": 0}, "-global_tao_max_it 0: it must be at least 1"),
         ({"tao_spqn_global_every": 0}, "-tao_spqn_global_every 0: it must be at least 1"),
         ({"sub_tao_type": "lmfit"}, "-sub_tao_type lmfit"),
         ({"tao_spqn_coarse": "gains", "coarse_tao_type": "lm"}, "in a subspace use"),

@@ -53,6 +53,7 @@ class SchwarzQuasiNewton:
 
     def __init__(self) -> None:
         self.secant, self.use_global, self.global_every, self.warmup = "global", True, 1, 1
+        self.global_steps = 1
         self.iterations, self._prefix = 0, ""
         self._system: System | None = None
         self._schwarz: NonlinearSchwarz | None = None
@@ -73,9 +74,14 @@ class SchwarzQuasiNewton:
         self.use_global = options.getBool("tao_spqn_global", self.use_global)
         self.global_every = options.getInt("tao_spqn_global_every", self.global_every)
         self.warmup = options.getInt("tao_spqn_warmup", self.warmup)
-        for key, number, least in (("global_every", self.global_every, 1), ("warmup", self.warmup, 0)):
+        self.global_steps = PETSc.Options().getInt(f"{prefix}global_tao_max_it", self.global_steps)
+        for key, number, least in (
+            (f"{name}global_every", self.global_every, 1),
+            (f"{name}warmup", self.warmup, 0),
+            (f"{prefix}global_tao_max_it", self.global_steps, 1),
+        ):
             if number < least:
-                raise OptionError(f"-{name}{key} {number}: it must be at least {least}")
+                raise OptionError(f"-{key} {number}: it must be at least {least}")
         local_defaults(f"{prefix}global_", preset_of(prefix, "tao_spqn_"))
         if self.secant != "global" and get_string(f"{prefix}global_tao_type") not in ("lbfgs", "python"):
             raise OptionError(f"-{name}secant {self.secant} is for -{prefix}global_tao_type lbfgs")
@@ -132,7 +138,7 @@ class SchwarzQuasiNewton:
             own_pairs["secant_changes"] = [*own_pairs["secant_changes"], half.gradient - self._last_half.gradient]
             memory = {**memory, **own_pairs}
         x = system.layout.vec_from(half.theta)
-        outcome, saved = self._global.run(x, 0, 1, memory)
+        outcome, saved = self._global.run(x, 0, self.global_steps, memory)
         theta = system.layout.gather(x).copy()
         x.destroy()
         if self.secant != "global":
