@@ -58,6 +58,8 @@ METHODS = {
     "two_level_overlap": "-tao_type spqn -tao_spqn_preset two_level -part_blocks 4 -part_overlap 1",
     "subspace": "-tao_type spqn -tao_spqn_preset subspace",
     "mspqn_lm": "-tao_type spqn -tao_spqn_kind multiplicative -sub_tao_type lm -sub_tao_max_it 2",
+    "subspace_lm": "-tao_type spqn -tao_spqn_preset subspace -sub_tao_max_it 3 "
+    "-global_tao_type lm -global_tao_max_it 10",
     "qn_nasm": "-snes_type qn -npc_snes_type nasm -gn_damping 1",
     "ngmres_nasm": "-snes_type ngmres -snes_ngmres_select_type linesearch -npc_snes_type nasm -gn_damping 1",
     "newtontr_nasm": "-snes_type newtontr -npc_snes_type nasm -pc_type cholesky -gn_damping 1",

@@ -86,6 +86,17 @@ def everywhere(whole: Evaluator, comm: MPI.Intracomm) -> list[TermSamples]:
     return result
 
 
+def closure_work(whole: Evaluator, active: NDArray[np.integer]) -> int:
+    """What a closure over a block costs, in parameters: those of the layers from the first active one on."""
+    assert isinstance(whole.parameters, FlatParameters)
+    restricted = RestrictedParameters(whole.parameters, active)
+    first, work = _first_layers(whole, restricted), 0
+    for name in {layer.network for layer in restricted.layers}:
+        layers = [layer for layer in whole.parameters.layers if layer.network == name]
+        work += sum(layer.size for layer in layers[first.get(name, 0) :])
+    return work
+
+
 def _first_layers(whole: Evaluator, restricted: RestrictedParameters) -> dict[str, int]:
     """Network with a Taylor mode -> the number of its layers that come before the first active one."""
     active = {(layer.network, layer.name) for layer in restricted.layers}

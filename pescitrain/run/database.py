@@ -10,6 +10,7 @@ from petsc4py import PETSc
 
 from pescitrain.errors import OptionError
 from pescitrain.run.options import NetworkOptions, StageOptions, table
+from pescitrain.solvers.names import OWN_TAO_TYPES
 
 OUR_FAMILIES = ("problem", "mesh", "net", "sample", "loss", "bc", "part", "hier", "gn", "data", "ref", "out", "ckpt")
 """First words of our names; whole names outside the families are in the table too."""
@@ -223,7 +224,7 @@ def unused(known: Sequence[str], copies: dict[str, list[str]]) -> list[str]:
     for key, value in everything.items():
         if key in made and key not in known:
             continue
-        if options.used(key) or key.split("_")[0] in PETSC_GLOBAL:
+        if options.used(key) or key.split("_")[0] in PETSC_GLOBAL or value in OWN_TAO_TYPES.values():
             continue
         if any(name in everything and options.used(name) for name in copies.get(key, [])):
             continue

@@ -12,7 +12,7 @@ from petsc4py import PETSc
 from pescitrain.algebra import Block, ParameterLayout, System, decompose
 from pescitrain.errors import EvaluationError
 from pescitrain.evaluation import Counters
-from pescitrain.evaluation.restriction import RestrictedEvaluator, everywhere
+from pescitrain.evaluation.restriction import RestrictedEvaluator, closure_work, everywhere
 from pescitrain.evaluation.samples import TermSamples
 from pescitrain.solvers.outcome import Array, GaussNewtonSettings, Memory
 from pescitrain.solvers.schwarz.search import Point
@@ -113,8 +113,23 @@ def _trouble(error: PETSc.Error) -> str:
     return str(cause) if isinstance(cause, EvaluationError) else ""
 
 
+def shares(work: Sequence[float], groups: int) -> list[list[int]]:
+    """The places of tasks for every group, so that groups end at about the same time: the longest goes first to the
+    group that has least (Graham 1969), and every group gets one."""
+    result: list[list[int]] = [[] for _ in range(groups)]
+    load = [0.0] * groups
+    for place in sorted(range(len(work)), key=lambda k: -work[k]):
+        least = min(range(groups), key=lambda group: (load[group], len(result[group])))
+        result[least].append(place)
+        load[least] += work[place]
+    return [sorted(places) for places in result]
+
+
 class LocalProblems:
     """All blocks, side by side: each is solved by one rank, or by a group of ranks where blocks are fewer.
+
+    The first layers of a network make a dear block, as every closure runs through all that follow: each rank gets its
+    share of the work, not of the blocks.
 
     Every rank has all points at hand (or its part of them, in a group), so that a local solve needs no other rank.
     Construction is collective.
@@ -127,10 +142,10 @@ class LocalProblems:
         group = comm.rank * groups // comm.size
         self.group = comm.Split(group, comm.rank)
         samples = everywhere(system.evaluator, self.group)
+        work = [closure_work(system.evaluator, block.active) for block in blocks]
         self.problems = {
-            place: LocalProblem(system, block, prefix, samples, self.group)
-            for place, block in enumerate(blocks)
-            if place * groups // len(blocks) == group
+            place: LocalProblem(system, blocks[place], prefix, samples, self.group)
+            for place in shares(work, groups)[group]
         }
 
     def solve(self, start: Point, keep: bool) -> list[Correction]:

@@ -1,0 +1,37 @@
+"""The work of local solves on the ranks: everything once, nobody idle, within the bound of the greedy rule."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toys import CASES
+
+from pescitrain.evaluation.restriction import closure_work
+from pescitrain.solvers.schwarz.local import shares
+
+
+@given(work=st.lists(st.integers(1, 1000), min_size=1, max_size=12), groups=st.integers(1, 12))
+def test_every_task_once_and_no_group_far_above_the_mean(work, groups):
+    groups = min(groups, len(work))
+    result = shares(work, groups)
+    assert sorted(place for places in result for place in places) == list(range(len(work)))
+    assert all(result)
+    # a group is given a task while it has no more than the mean of the others
+    assert max(sum(work[k] for k in places) for places in result) <= sum(work) / groups + max(work)
+
+
+def test_layers_of_equal_size_are_paired_first_with_last():
+    assert shares([4, 3, 2, 1], 2) == [[0, 3], [1, 2]]
+
+
+def test_a_closure_of_a_layer_runs_through_all_that_follow():
+    whole = CASES["two networks"].build()
+    names = {layer.network for layer in whole.parameters.layers}
+    for name in names:
+        layers = [layer for layer in whole.parameters.layers if layer.network == name]
+        sizes = [layer.size for layer in layers]
+        work = [closure_work(whole, np.arange(layer.start, layer.stop)) for layer in layers]
+        assert work == pytest.approx(np.cumsum(sizes[::-1])[::-1])
+    first = [next(layer for layer in whole.parameters.layers if layer.network == name) for name in names]
+    both = np.concatenate([np.arange(layer.start, layer.stop) for layer in sorted(first, key=lambda one: one.start)])
+    assert closure_work(whole, both) == whole.parameters.size
