@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pescitrain.problem import Initial as Initial
     from pescitrain.problem import Lifting as Lifting
     from pescitrain.problem import Neumann as Neumann
+    from pescitrain.problem import Operator as Operator
+    from pescitrain.problem import OperatorData as OperatorData
+    from pescitrain.problem import OperatorProblem as OperatorProblem
     from pescitrain.problem import Periodic as Periodic
     from pescitrain.problem import Problem as Problem
     from pescitrain.problem import Residual as Residual
@@ -34,7 +37,21 @@ _HOME = {
     ),
     **dict.fromkeys(("Box", "Mesh"), "geometry"),
     **dict.fromkeys(
-        ("Data", "Dirichlet", "Initial", "Lifting", "Neumann", "Periodic", "Problem", "Residual", "Robin", "Unknown"),
+        (
+            "Data",
+            "Dirichlet",
+            "Initial",
+            "Lifting",
+            "Neumann",
+            "Operator",
+            "OperatorData",
+            "OperatorProblem",
+            "Periodic",
+            "Problem",
+            "Residual",
+            "Robin",
+            "Unknown",
+        ),
         "problem",
     ),
     "load_model": "run.model",

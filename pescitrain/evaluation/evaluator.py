@@ -17,8 +17,9 @@ from pescitrain.evaluation.arithmetic import Arithmetic
 from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, FunctionalJacobian
 from pescitrain.evaluation.linearization import ChunkPlace, Linearization
+from pescitrain.evaluation.operator_jacobian import OperatorJacobian
 from pescitrain.evaluation.residuals import Residuals
-from pescitrain.evaluation.samples import Chunk, TermSamples, samples_at
+from pescitrain.evaluation.samples import Chunk, OperatorChunk, TermSamples, samples_at
 from pescitrain.networks.device import at_home, on_host
 from pescitrain.networks.parameters import Parameters
 from pescitrain.networks.tape import Recorder, Tape
@@ -180,7 +181,11 @@ class Evaluator:
 
         def work(buffer: Array) -> None:
             for term, samples, chunk in self._chunks():
-                if self.residuals.has_taylor_mode(samples):
+                if isinstance(chunk, OperatorChunk):
+                    jacobians.append(OperatorJacobian(self.residuals, samples, chunk, self.parameters))
+                    with torch.no_grad():
+                        rows = self.residuals.rows(samples, chunk, Tape())
+                elif self.residuals.has_taylor_mode(samples):
                     recorder = Recorder()
                     rows = self.residuals.rows(samples, chunk, recorder)
                     jacobians.append(FactoredJacobian(rows, recorder, samples.sides, self.parameters))

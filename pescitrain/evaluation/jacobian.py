@@ -8,7 +8,7 @@ autograd.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -37,6 +37,10 @@ class ChunkJacobian(Protocol):
 
     def transposed(self, entries: Sequence[Entry]) -> Tensor:
         """Jᵀ of these parameters, one after the other: (Σ sizes, rows), contiguous."""
+        ...
+
+    def gram_factors(self, entries: Sequence[Entry]) -> Iterator[Tensor]:
+        """Matrices F (Σ sizes, q), with Σ F Fᵀ = JᵀJ of these parameters: Jᵀ itself, or fewer columns."""
         ...
 
     def subset(self, samples: Tensor, scale: float) -> ChunkJacobian:
@@ -182,6 +186,9 @@ class FactoredJacobian:
                 self._write(self._products(entry, k), rows[..., k])
         return result.view(-1, self.rows)
 
+    def gram_factors(self, entries: Sequence[Entry]) -> Iterator[Tensor]:
+        yield self.transposed(entries)
+
     def _products(self, entry: Entry, k: int) -> list[tuple[Tensor, Tensor]]:
         """Pairs of tensors whose products, broadcast to (*shape, N), sum up to ∂(row k of each sample)/∂entry."""
         one = torch.ones((), dtype=torch.float64, device=self.device)
@@ -282,6 +289,9 @@ class FunctionalJacobian:
         jacobian = torch.func.vmap(torch.func.jacrev(rows_of_sample), in_dims=(None, 0, 0, 0))
         blocks = jacobian(chosen, by_sample(chunk.x, 0), chunk.scale, present)
         return torch.cat([blocks[e.name].reshape(self.rows, -1).t() for e in entries])
+
+    def gram_factors(self, entries: Sequence[Entry]) -> Iterator[Tensor]:
+        yield self.transposed(entries)
 
     def subset(self, samples: Tensor, scale: float) -> FunctionalJacobian:
         part = copy(self)

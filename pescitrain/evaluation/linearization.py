@@ -119,8 +119,8 @@ class Linearization:
         total = torch.zeros_like(v)
         with self.arithmetic.event("GaussNewtonProducts"), torch.no_grad():
             for chunk in self.chunks:
-                transposed = chunk.transposed(self.parameters.entries)
-                total.addmm_(transposed, transposed.t() @ v)
+                for factor in chunk.gram_factors(self.parameters.entries):
+                    total.addmm_(factor, factor.t() @ v)
         result = on_host(total)
         self.comm.Allreduce(MPI.IN_PLACE, result)
         return result
@@ -165,8 +165,8 @@ class Linearization:
         with self.arithmetic.event("GaussNewtonBlocks"), torch.no_grad():
             for chunk in self.chunks:
                 for total, (entries, columns) in zip(sums, selections, strict=True):
-                    transposed = chunk.transposed(entries)
-                    total.add(transposed if columns is None else transposed[columns])
+                    for factor in chunk.gram_factors(entries):
+                        total.add(factor if columns is None else factor[columns])
         result: list[Array | None] = []
         for total, owner in zip(sums, owners, strict=True):
             block = on_host(total.matrix(self.parameters.device))
@@ -190,7 +190,8 @@ class Linearization:
         total = _Gram(len(restrict(torch.zeros(self.parameters.size, 0, dtype=torch.float64))))
         with self.arithmetic.event("GaussNewtonMatrix"), torch.no_grad():
             for chunk in self.chunks:
-                total.add(restrict(chunk.transposed(self.parameters.entries)))
+                for factor in chunk.gram_factors(self.parameters.entries):
+                    total.add(restrict(factor))
             result = total.matrix(self.parameters.device)
         return self._summed(result)
 
@@ -237,7 +238,8 @@ class Linearization:
         total = torch.zeros(self.parameters.size, dtype=torch.float64, device=self.parameters.device)
         with self.arithmetic.event("GaussNewtonDiagonal"), torch.no_grad():
             for chunk in self.chunks:
-                total += chunk.transposed(self.parameters.entries).square().sum(1)
+                for factor in chunk.gram_factors(self.parameters.entries):
+                    total += factor.square().sum(1)
         result = on_host(total)
         self.comm.Allreduce(MPI.IN_PLACE, result)
         return result

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pescitrain.networks.device import evaluate
+from pescitrain.problem.operator import OperatorData
 
 Array = NDArray[np.float64]
 
@@ -44,3 +45,25 @@ class ErrorMetric:
         self.comm.Allreduce(MPI.IN_PLACE, sums)
         largest = self.comm.allreduce(float(np.abs(difference).max(initial=0.0)), MPI.MAX)
         return Errors(float(np.sqrt(sums[0] / sums[1])), largest)
+
+
+class OperatorErrorMetric:
+    """The mean over input functions of ‖u(a) − s‖ / ‖s‖, in the mean square over the locations.
+
+    Parameters
+    ----------
+    surrogate : Module      (N, s), (K, d) -> (N, K)
+    data : OperatorData     the same on all ranks; every rank evaluates its share of the functions
+    """
+
+    def __init__(self, surrogate: nn.Module, data: OperatorData, comm: MPI.Intracomm) -> None:
+        self.surrogate, self.data, self.comm = surrogate, data, comm
+        self._mine = slice(len(data) * comm.rank // comm.size, len(data) * (comm.rank + 1) // comm.size)
+
+    def evaluate(self) -> Errors:
+        """The error of the surrogate as it is now. Collective: two reductions."""
+        data, mine = self.data, self._mine
+        difference = evaluate(self.surrogate, data.inputs[mine], data.locations) - data.values[mine]
+        relative = np.sqrt((difference**2).mean(1)) / data.norms[mine]
+        largest = self.comm.allreduce(float(np.abs(difference).max(initial=0.0)), MPI.MAX)
+        return Errors(self.comm.allreduce(float(relative.sum())) / len(data), largest)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from pescitrain.evaluation.samples import Chunk, TermSamples, gather_known, stack_rows
+from pescitrain.evaluation.samples import Chunk, OperatorChunk, TermSamples, gather_known, stack_rows
 from pescitrain.networks.components import Component
 from pescitrain.networks.jets import jet_of_function, multiply
 from pescitrain.networks.network import Network
 from pescitrain.networks.tape import Tape
 from pescitrain.problem.field import Coordinates, Field
+from pescitrain.problem.operator import BRANCH, TRUNK, basis_functions
 from pescitrain.problem.problem import Problem
 from pescitrain.problem.surrogate import Surrogate
 
@@ -40,6 +41,8 @@ class Residuals:
 
     def rows(self, samples: TermSamples, chunk: Chunk, tape: Tape) -> Tensor:
         """(N, k) for the parameters in the modules, as ``tape`` hands them out; differentiable."""
+        if isinstance(chunk, OperatorChunk):
+            return self._operator_rows(samples, chunk, tape)
         jets = []
         for name in samples.networks:
             network = self.surrogate.networks[name]
@@ -50,6 +53,19 @@ class Residuals:
                 jets.append(jet_of_function(network, chunk.x, samples.components))
         unknowns = {name: _vector(tape.parameter(u, chunk.samples)) for name, u in self.unknowns.items()}
         return self._from_jets(samples, chunk, jets, unknowns)
+
+    def operator_outputs(self, samples: TermSamples, chunk: OperatorChunk, name: str, tape: Tape) -> Tensor:
+        """Of an operator: what its branch gives (N, p), or the functions (K, p) that its trunk gives."""
+        network = self.surrogate.networks[name]
+        assert isinstance(network, Network)
+        first = self.first_layers.get(name, 0)
+        outputs = network.forward_jet(chunk.embedded[name], samples.components, tape, first)[0].t()
+        return outputs if name == BRANCH else basis_functions(outputs, chunk.basis_factor)
+
+    def _operator_rows(self, samples: TermSamples, chunk: OperatorChunk, tape: Tape) -> Tensor:
+        branch, basis = (self.operator_outputs(samples, chunk, name, tape) for name in (BRANCH, TRUNK))
+        assert chunk.data is not None
+        return (branch @ basis.t() - chunk.data) * chunk.scale.unsqueeze(1)
 
     def rows_of(self, samples: TermSamples, chunk: Chunk, parameters: Mapping[str, Tensor]) -> Tensor:
         """(N, k) as a pure function of parameters by their names in θ, for `torch.func`."""

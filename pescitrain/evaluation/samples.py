@@ -14,11 +14,12 @@ from torch import Tensor
 
 from pescitrain.errors import ProblemError
 from pescitrain.geometry import Box, Domain, PointSet, Sampling
-from pescitrain.networks.components import Component, Components
+from pescitrain.networks.components import VALUE, Component, Components
 from pescitrain.networks.device import at_home, device_of, on_device
 from pescitrain.networks.jets import jet_of_function
 from pescitrain.networks.network import Network
 from pescitrain.problem.field import Coordinates, Field, Normal
+from pescitrain.problem.operator import BRANCH, TRUNK, Operator, OperatorSurrogate
 from pescitrain.problem.problem import Problem
 from pescitrain.problem.surrogate import Surrogate
 from pescitrain.problem.terms import Data, Periodic, Term
@@ -43,7 +44,7 @@ class Chunk:
     x: Tensor  # (M, d)
     scale: Tensor  # (N,): √(weight · measure share · multiplier)
     normal: Tensor | None  # (M, d)
-    data: Tensor | None  # (N,)
+    data: Tensor | None  # (N,), or (N, K) of an operator
     embedded: dict[str, Tensor]  # network -> (C, e, M)
     base: Tensor | None  # (C, fields used, M)
     factor: Tensor | None  # (C, fields used, M), or (C, fields · outputs, M)
@@ -69,6 +70,21 @@ class Chunk:
             {name: part for name, jet in self.embedded.items() if (part := of_points(jet, 2)) is not None},
             of_points(self.base, 2),
             of_points(self.factor, 2),
+        )
+
+
+@dataclass(frozen=True)
+class OperatorChunk(Chunk):
+    """Up to N input functions, x (N, s), with the K locations that all of them share; C = 1."""
+
+    locations: Tensor  # (K, d)
+    basis_factor: Tensor | None  # (K,)
+
+    def subset(self, samples: Tensor, scale: float, sides: int) -> OperatorChunk:
+        assert self.data is not None
+        embedded = {BRANCH: self.embedded[BRANCH].index_select(2, samples), TRUNK: self.embedded[TRUNK]}
+        return replace(
+            self, x=self.x[samples], scale=scale * self.scale[samples], data=self.data[samples], embedded=embedded
         )
 
 
@@ -113,6 +129,9 @@ def weighted_terms(problem: Problem, weights: Mapping[str, float]) -> list[Term]
 
 def collect_points(term: Term, domain: Domain, plan: SamplingPlan) -> tuple[PointSet, NDArray[np.float64] | None]:
     """The points of a term, and their partners for a periodic one."""
+    if isinstance(term, Operator):
+        count = len(term.data)
+        return PointSet(term.data.inputs, np.ones(count) / count, None, None), None
     if isinstance(term, Data):
         if term.coordinates.shape[1] != domain.dimension:
             raise ProblemError(
@@ -248,6 +267,13 @@ def sample_terms(
 def _trace_term(
     problem: Problem, surrogate: Surrogate, term: Term, points: PointSet, partners: NDArray[np.float64] | None
 ) -> TermSamples:
+    if isinstance(term, Operator):
+        if not isinstance(surrogate, OperatorSurrogate):
+            raise ProblemError(f"term {term.label!r}: operator data go with an OperatorProblem")
+        # Relative to the size of each function: 1 / ‖s‖², as a sample has one row a location.
+        size = (term.data.values**2).sum(1)
+        rows = len(term.data.locations)
+        return TermSamples(term, points, None, Components.closed([VALUE]), (BRANCH, TRUNK), {}, rows, 1.0 / size)
     few = slice(0, 3)
     trace = _Trace(problem, term, surrogate)
     device = device_of(surrogate)
@@ -278,6 +304,8 @@ def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int
         squared = squared * samples.multipliers[begin : begin + len(share)]
     scale = np.sqrt(squared)
     data = samples.term.data if isinstance(samples.term, Data) else None
+    if isinstance(samples.term, Operator):
+        data = samples.term.data.values
     count = len(share)
     pieces = max(1, -(-count // chunk_size)) if count else 0
     device = device_of(surrogate)
@@ -303,6 +331,8 @@ def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int
 def _constant_part(
     samples: TermSamples, surrogate: Surrogate, x: Tensor, scale: Tensor, normal: Tensor | None, data: Tensor | None
 ) -> Chunk:
+    if isinstance(surrogate, OperatorSurrogate):
+        return _operator_part(samples, surrogate, x, scale, data)
     components, lifting = samples.components, surrogate.lifting
     with torch.no_grad(), at_home(x.device):
         embedded = {
@@ -324,6 +354,22 @@ def _constant_part(
                         "finite at some point; use -bc_enforce soft, or points away from the singularity"
                     )
     return Chunk(x, scale, normal, data, embedded, base, factor)
+
+
+def _operator_part(
+    samples: TermSamples, surrogate: OperatorSurrogate, x: Tensor, scale: Tensor, data: Tensor | None
+) -> OperatorChunk:
+    assert isinstance(samples.term, Operator)
+    locations = on_device(samples.term.data.locations, x.device)
+    with torch.no_grad(), at_home(x.device):
+        points = {BRANCH: x, TRUNK: locations}
+        embedded = {
+            name: network.embed_jet(points[name], samples.components)
+            for name, network in surrogate.networks.items()
+            if isinstance(network, Network)
+        }
+        factor = surrogate.factor(locations)
+    return OperatorChunk(x, scale, None, data, embedded, None, None, locations, factor)
 
 
 def samples_at(samples: TermSamples, surrogate: Surrogate, x: NDArray[np.float64]) -> TermSamples:

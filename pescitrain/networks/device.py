@@ -57,8 +57,8 @@ def at_home(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext() if device == HOST else device
 
 
-def evaluate(module: nn.Module, x: Array) -> Array:
-    """A module at points of the host, wherever it is itself: (N, d) -> (N, k)."""
+def evaluate(module: nn.Module, *arguments: Array) -> Array:
+    """A module at points of the host, wherever it is itself: (N, d) -> (N, k), or of several arguments."""
     device = device_of(module)
     with torch.no_grad(), at_home(device):
-        return on_host(module(on_device(x, device)))
+        return on_host(module(*(on_device(argument, device) for argument in arguments)))

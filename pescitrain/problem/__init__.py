@@ -1,6 +1,10 @@
 """What is to be solved: terms on points, liftings, and the surrogate that they train."""
 
 from pescitrain.problem.liftings import Lifting as Lifting
+from pescitrain.problem.operator import Operator as Operator
+from pescitrain.problem.operator import OperatorData as OperatorData
+from pescitrain.problem.operator import OperatorProblem as OperatorProblem
+from pescitrain.problem.operator import OperatorSurrogate as OperatorSurrogate
 from pescitrain.problem.problem import Problem as Problem
 from pescitrain.problem.problem import Unknown as Unknown
 from pescitrain.problem.surrogate import Surrogate as Surrogate

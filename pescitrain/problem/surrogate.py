@@ -22,6 +22,10 @@ class Surrogate(nn.Module):
     problem : Problem               names, lifting and combination
     networks : dict of modules      one for each entry of ``problem.networks_of_fields()``
     lifting : Lifting or None       the ansatz, where conditions are hard
+
+    Attributes
+    ----------
+    arguments : dict                name -> number of columns of each argument of ``forward``
     """
 
     def __init__(self, problem: Problem, networks: Mapping[str, nn.Module], lifting: Lifting | None) -> None:
@@ -31,6 +35,7 @@ class Surrogate(nn.Module):
         self.field_names: Sequence[str] = [name for names in self.fields_of.values() for name in names]
         self.coordinates = tuple(problem.coordinates)
         self.outputs = problem.output_names()
+        self.arguments = {"x": len(self.coordinates)}
         self.corrects: Surrogate | None = None
         self.lifting: BoundLifting | None = None
         if lifting is not None:

@@ -16,15 +16,16 @@ from pescitrain.algebra import ParameterLayout, System, decompose
 from pescitrain.algebra.decomposition import PartitionType
 from pescitrain.errors import OptionError, ProblemError
 from pescitrain.evaluation import Evaluator, SamplingPlan, sample_terms
-from pescitrain.evaluation.metrics import ErrorMetric
+from pescitrain.evaluation.metrics import ErrorMetric, OperatorErrorMetric
 from pescitrain.geometry import Box, Mesh, ReferenceField, Sampling
 from pescitrain.networks import MLP, FourierFeatures, Network, PeriodicFeatures, ResNet, ScaleToUnitBox
 from pescitrain.networks.device import find_device
 from pescitrain.networks.network import ExtraFeatures
 from pescitrain.networks.parameters import FlatParameters
-from pescitrain.problem import Dirichlet, Lifting, Problem, Surrogate
+from pescitrain.problem import Dirichlet, Lifting, OperatorProblem, OperatorSurrogate, Problem, Surrogate
 from pescitrain.problem.field import ByName
 from pescitrain.problem.liftings import from_boundary
+from pescitrain.problem.operator import BRANCH, TRUNK
 from pescitrain.problem.surrogate import network_outputs
 from pescitrain.run.agreement import together
 from pescitrain.run.loading import find_file
@@ -41,7 +42,7 @@ class Setup:
     domain: Box | Mesh
     surrogate: Surrogate
     system: System
-    metric: ErrorMetric | None
+    metric: ErrorMetric | OperatorErrorMetric | None
 
     @property
     def evaluator(self) -> Evaluator:
@@ -88,8 +89,7 @@ def build_in(
     machine.Free()
     with together(mpi_comm, settings.problem):
         device = find_device(settings.device, rank_on_machine)
-        networks = create_networks(problem, settings, domain, lifting, network)
-        surrogate = Surrogate(problem, networks, lifting).to(device)
+        surrogate = create_surrogate(problem, settings, domain, lifting, network).to(device)
         parameters = FlatParameters(surrogate.networks, list(unknowns.items()))
         plan = sampling_plan(settings, isinstance(domain, Mesh))
         samples = sample_terms(problem, surrogate, domain, plan, comm.rank, comm.size, chunk_size, weights)
@@ -97,7 +97,12 @@ def build_in(
     layout = ParameterLayout(parameters, comm, "even" if settings.part_owner == "even" else "blocks")
     blocks = decompose(parameters.layers, _partition(settings.part_type), settings.part_blocks, settings.part_overlap)
     system = System(evaluator, layout, blocks, bounds_of(problem, parameters))
-    metric = create_metric(problem, settings, domain, surrogate, mpi_comm)
+    metric: ErrorMetric | OperatorErrorMetric | None
+    if isinstance(problem, OperatorProblem):
+        with together(mpi_comm, settings.problem):
+            metric = OperatorErrorMetric(surrogate, problem.validation(), mpi_comm)
+    else:
+        metric = create_metric(problem, settings, domain, surrogate, mpi_comm)
     return Setup(problem, domain, surrogate, system, metric)
 
 
@@ -141,7 +146,7 @@ def bounding_box(problem: Problem, domain: Box | Mesh) -> tuple[list[float], lis
 
 def create_lifting(problem: Problem, settings: Settings, domain: Box | Mesh) -> Lifting | None:
     """The ansatz of ``-bc_enforce hard``: the problem's own, or one from the boundary of the mesh."""
-    if settings.bc_enforce == "soft":
+    if settings.bc_enforce == "soft" or isinstance(problem, OperatorProblem):
         return None
     lifting = problem.lifting()
     if lifting is not None:
@@ -174,6 +179,38 @@ def _boundary_value(term: Dirichlet, problem: Problem):
     return value
 
 
+def create_surrogate(
+    problem: Problem, settings: Settings, domain: Box | Mesh, lifting: Lifting | None, network: int
+) -> Surrogate:
+    """The surrogate of a problem with new networks, the same on all ranks for a seed."""
+    if isinstance(problem, OperatorProblem):
+        networks = create_operator_networks(problem, settings, domain, network)
+        inputs = problem.training().inputs.shape[1]
+        return OperatorSurrogate(problem, networks, inputs, settings.bc_enforce == "hard")
+    return Surrogate(problem, create_networks(problem, settings, domain, lifting, network), lifting)
+
+
+def create_operator_networks(
+    problem: OperatorProblem, settings: Settings, domain: Box | Mesh, network: int = 0
+) -> dict[str, nn.Module]:
+    """Branch and trunk with ``-net_basis`` outputs each; the branch sees inputs of mean zero and deviation one."""
+    generator = torch.Generator().manual_seed(settings.seed + network)
+    outputs = settings.net_basis or settings.net_width
+    inputs = problem.training().inputs
+    mean, deviation = inputs.mean(0), inputs.std(0)
+    deviation = np.where(deviation > 0.0, deviation, 1.0)
+    standard = ScaleToUnitBox((mean - deviation).tolist(), (mean + deviation).tolist())
+    networks: dict[str, nn.Module] = {}
+    for name in (BRANCH, TRUNK):
+        own = problem.build_network(name)
+        if own is None and name == BRANCH:
+            own = _chain(settings, standard, standard.outputs, outputs, generator)
+        networks[name] = own or _network(problem, settings, domain, outputs, generator)
+        if not isinstance(networks[name], Network):
+            raise ProblemError(f"problem {problem.name}: build_network({name!r}) must give a pescitrain Network")
+    return networks
+
+
 def create_networks(
     problem: Problem, settings: Settings, domain: Box | Mesh, lifting: Lifting | None, network: int = 0
 ) -> dict[str, nn.Module]:
@@ -202,7 +239,14 @@ def _network(
         embedding = FourierFeatures(scaling, settings.net_fourier, settings.net_fourier_scale, generator)
     if problem.features is not None:
         embedding = ExtraFeatures(embedding, *_features(problem))
-    common = (embedding, embedding.outputs, outputs, settings.net_width, settings.net_depth)
+    return _chain(settings, embedding, embedding.outputs, outputs, generator)
+
+
+def _chain(
+    settings: Settings, embedding: nn.Module, inputs: int, outputs: int, generator: torch.Generator
+) -> MLP | ResNet:
+    """What ``-net_type`` names."""
+    common = (embedding, inputs, outputs, settings.net_width, settings.net_depth)
     if settings.net_type == "resnet":
         return ResNet(*common, settings.net_activation, settings.net_adaptive_slope, settings.net_final_time, generator)
     return MLP(*common, settings.net_activation, settings.net_adaptive_slope, generator)

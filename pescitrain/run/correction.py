@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from pescitrain.errors import OptionError
 from pescitrain.networks import Network
+from pescitrain.problem import OperatorProblem
 from pescitrain.run.build import Setup, build_in
 from pescitrain.run.options import NetworkOptions, Settings, read
 
@@ -19,8 +20,10 @@ def correct(setup: Setup, settings: Settings, prefix: str, network: int, scale: 
 
     Raises
     ------
-    OptionError     the problem's own network is not a new one at each call
+    OptionError     the problem's own network is not a new one at each call, or the problem is an operator
     """
+    if isinstance(setup.problem, OperatorProblem):
+        raise OptionError(f"-{prefix}net_correction: problem {setup.problem.name} learns an operator and takes none")
     for parameter in setup.surrogate.parameters():
         parameter.requires_grad_(False)
     own = dataclasses.asdict(read(NetworkOptions, prefix, vars(settings)))

@@ -16,20 +16,23 @@ from pescitrain.problem import Surrogate
 
 
 def save_model(surrogate: Surrogate, folder: Path) -> tuple[Path | None, str]:
-    """Write ``model.pt2`` (`torch.export`): coordinates (N, d) float64 -> outputs (N, k), the lifting included.
+    """Write ``model.pt2`` (`torch.export`): coordinates (N, d) float64 -> outputs (N, k), the lifting included;
+    of an operator, inputs (N, s) and locations (K, d) -> (N, K).
 
     Returns the path and an empty text, or None and why the surrogate cannot be exported (a user's network that
     `torch.export` refuses; the weights then are in ``weights.pt``). Not collective; for one rank.
     """
     module = copy.deepcopy(surrogate).requires_grad_(False).to(HOST)
-    example = torch.zeros(2, len(surrogate.coordinates), dtype=torch.float64)
+    sizes = enumerate(surrogate.arguments.values())
+    # Numbers of rows that differ, so that the export does not take them for one.
+    example = tuple(torch.zeros(2 + k, columns, dtype=torch.float64) for k, columns in sizes)
     path = folder / "model.pt2"
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             logging.getLogger("torch.export").setLevel(logging.ERROR)
-            shape = {"x": {0: torch.export.Dim("points", min=1)}}
-            torch.export.save(torch.export.export(module, (example,), dynamic_shapes=shape), path)
+            shape = {name: {0: torch.export.Dim(f"rows_of_{name}", min=1)} for name in surrogate.arguments}
+            torch.export.save(torch.export.export(module, example, dynamic_shapes=shape), path)
         return path, ""
     except Exception as error:  # torch.export raises many kinds for code that it cannot trace
         path.unlink(missing_ok=True)
@@ -43,12 +46,13 @@ class _Loaded(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.module(x)
+    def forward(self, *arguments: Tensor) -> Tensor:
+        return self.module(*arguments)
 
 
 def load_model(path: str | Path) -> nn.Module:
-    """The trained model of a run folder, or of its ``model.pt2``: (N, d) float64 -> (N, k). Not collective.
+    """The trained model of a run folder, or of its ``model.pt2``: (N, d) float64 -> (N, k), or of an
+    operator: (N, s), (K, d) -> (N, K). Not collective.
 
     Raises
     ------

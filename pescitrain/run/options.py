@@ -57,6 +57,9 @@ class NetworkOptions:
     net_type: str = option("mlp", "kind of network", choices=("mlp", "resnet"))
     net_width: int = option(20, "neurons of a hidden layer", minimum=1)
     net_depth: int = option(4, "hidden layers", minimum=1)
+    net_basis: int | None = option(
+        None, "outputs of the branch and of the trunk of an operator", minimum=1, note="net_width"
+    )
     net_activation: str = option("tanh", "activation function", choices=tuple(ACTIVATIONS))
     net_adaptive_slope: bool = option(False, "one trainable slope for each hidden layer")
     net_fourier: int = option(0, "random Fourier features added to the coordinates", minimum=0)

@@ -142,6 +142,12 @@ def create_refreshes(setup: Setup, settings: Settings) -> Refreshes:
     plan = sampling_plan(settings, not isinstance(setup.domain, Box))
     samples = Samples(setup.evaluator, setup.domain, plan, samples_at_a_time(settings), term_weights(settings))
     items: list[Refresh] = []
+    for option in ("sample_adapt", "loss_sample_weights"):
+        asked = getattr(settings, option)
+        if asked != "none" and all(one.term.place == "points" for one in setup.evaluator.samples):
+            raise OptionError(
+                f"-{option} {asked}: problem {setup.problem.name} has data at given points and no equation"
+            )
     if settings.problem_continuation:
         items.append(_continuation(samples, setup, settings))
     if settings.sample_time_windows > 1:

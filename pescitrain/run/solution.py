@@ -9,11 +9,15 @@ import meshio
 import numpy as np
 from numpy.typing import NDArray
 
+from pescitrain.evaluation.metrics import OperatorErrorMetric
 from pescitrain.geometry import Box, Mesh
 from pescitrain.networks.device import evaluate
+from pescitrain.problem import OperatorData
 from pescitrain.run.build import Setup, evaluation_grid
 
 Array = NDArray[np.float64]
+FUNCTIONS = 3
+"""Input functions of an operator that are shown."""
 GRID_CELLS = {1: "line", 2: "quad", 3: "hexahedron"}
 
 
@@ -40,6 +44,8 @@ def compute_solution(setup: Setup) -> Solution:
         nodes, cells = setup.domain.nodes, dict(setup.domain.cells)
     else:
         nodes, cells = _grid(setup, setup.domain)
+    if isinstance(setup.metric, OperatorErrorMetric):
+        return _operator_solution(setup, setup.metric.data, nodes, cells)
     names = setup.surrogate.outputs
     values = evaluate(setup.surrogate, nodes)
     solution = Solution(nodes, cells, {name: values[:, k] for k, name in enumerate(names)})
@@ -49,6 +55,19 @@ def compute_solution(setup: Setup) -> Solution:
         solution.residual = _residuals(setup, nodes, cells)
     except Exception as error:  # a user's residual may fail at points that training does not use
         solution.trouble = f"the residual cannot be evaluated in the centres of cells ({type(error).__name__}: {error})"
+    return solution
+
+
+def _operator_solution(
+    setup: Setup, data: OperatorData, nodes: Array, cells: dict[str, NDArray[np.integer]]
+) -> Solution:
+    """What the first functions of the validation are mapped to, beside what they should be if that is known there."""
+    count = min(FUNCTIONS, len(data))
+    values = evaluate(setup.surrogate, data.inputs[:count], nodes)
+    names = [f"{setup.surrogate.outputs[0]}_{k}" for k in range(count)]
+    solution = Solution(nodes, cells, dict(zip(names, values, strict=True)))
+    if data.locations.shape == nodes.shape and np.allclose(data.locations, nodes, rtol=0.0, atol=1e-12):
+        solution.reference = dict(zip(names, data.values[:count], strict=True))
     return solution
 
 

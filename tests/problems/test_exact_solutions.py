@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pescitrain.problem import OperatorProblem
 from pescitrain.problems import SHIPPED, load
 
 from .exact_solutions import SOLUTIONS, Loader
 
 
 def test_all_shipped_problems_have_a_solution_here() -> None:
-    assert set(SOLUTIONS) == set(SHIPPED)
+    assert set(SOLUTIONS) == {name for name in SHIPPED if not issubclass(load(name), OperatorProblem)}
 
 
 @pytest.mark.parametrize("name", SOLUTIONS)

@@ -1,0 +1,149 @@
+"""Operator learning: a map from functions to functions, by a network for each of the two (a DeepONet).
+
+Source: Lu et al., Nature Machine Intelligence 3 (2021) 218–229.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from pescitrain.errors import ProblemError
+from pescitrain.problem.field import ByName
+from pescitrain.problem.problem import Problem
+from pescitrain.problem.surrogate import Surrogate
+from pescitrain.problem.terms import Rows, Term
+
+Array = NDArray[np.float64]
+
+BRANCH, TRUNK = "branch", "trunk"
+
+
+class OperatorData:
+    """What N input functions are mapped to, at K locations that all of them share.
+
+    Parameters
+    ----------
+    inputs : (N, s)         what the branch sees of each input function: its values at sensors, or parameters
+    locations : (K, d)      coordinates
+    values : (N, K)         the output functions there
+
+    Raises
+    ------
+    ProblemError            shapes that do not fit, NaN, infinity, an output function that is zero everywhere
+    """
+
+    def __init__(self, inputs: ArrayLike, locations: ArrayLike, values: ArrayLike) -> None:
+        self.inputs: Array = np.asarray(inputs, dtype=np.float64)
+        self.locations: Array = np.asarray(locations, dtype=np.float64)
+        self.values: Array = np.asarray(values, dtype=np.float64)
+        shapes = f"inputs {self.inputs.shape}, locations {self.locations.shape}, values {self.values.shape}"
+        if {array.ndim for array in (self.inputs, self.locations, self.values)} != {2}:
+            raise ProblemError(f"operator data: {shapes} must be (N, s), (K, d) and (N, K)")
+        if self.values.shape != (len(self.inputs), len(self.locations)) or self.values.size == 0:
+            raise ProblemError(f"operator data: {shapes} do not fit; the values are (N, K), one for each pair")
+        for name in ("inputs", "locations", "values"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ProblemError(f"operator data: the {name} hold NaN or infinity; remove these samples")
+        zero = np.flatnonzero(~self.values.any(1))
+        if zero.size:
+            raise ProblemError(
+                f"operator data: sample {zero[0]} is zero everywhere and has no relative error; remove such samples"
+            )
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.inputs)
+
+    @property
+    def norms(self) -> Array:
+        """(N,) root mean squares of the output functions."""
+        return np.sqrt((self.values**2).mean(1))
+
+
+@dataclass
+class Operator(Term):
+    """u(a_i)(y_j) = s_ij for all pairs, relative to the size of s_i: the mean of ‖u(a_i) − s_i‖² / ‖s_i‖² is minimised.
+
+    A sample is an input function; its K rows are those of the locations.
+    """
+
+    data: OperatorData
+
+    def __post_init__(self) -> None:
+        self.name = self.name or "operator"
+        super().__post_init__()
+        self.place = "points"
+
+    def residual(self, known: dict[str, object]) -> Rows:
+        raise ProblemError(f"term {self.label!r}: operator data go with an OperatorProblem")
+
+
+class OperatorProblem(Problem):
+    """Base of problems that learn an operator; ``coordinates`` are those of the locations, ``domain()`` is their box.
+
+    The surrogate is u(a)(y) = Σ_j branch_j(a) · tanh(trunk_j(y)), times :attr:`factor` where conditions are hard.
+    """
+
+    factor = None
+    """A function of coordinates by name that vanishes where every output function does, for ``-bc_enforce hard``."""
+
+    def training(self) -> OperatorData:
+        """The samples that are fitted."""
+        raise ProblemError(f"problem {self.name} has no training(): return its OperatorData")
+
+    def validation(self) -> OperatorData:
+        """Other samples, on which errors are measured."""
+        raise ProblemError(f"problem {self.name} has no validation(): return OperatorData that are not trained on")
+
+    def terms(self) -> Sequence[Term]:
+        return [Operator(self.training())]
+
+    def networks_of_fields(self) -> dict[str, tuple[str, ...]]:
+        return {BRANCH: tuple(self.fields), TRUNK: ()}
+
+
+class OperatorSurrogate(Surrogate):
+    """A torch module: inputs (N, s), locations (K, d) -> (N, K).
+
+    Parameters
+    ----------
+    problem : OperatorProblem
+    networks : dict             "branch" (N, s) -> (N, p) and "trunk" (K, d) -> (K, p)
+    inputs : int                s
+    hard : bool                 with the factor of the problem
+
+    Raises
+    ------
+    ProblemError                conditions are to be hard and the problem has no factor
+    """
+
+    def __init__(self, problem: OperatorProblem, networks: Mapping[str, nn.Module], inputs: int, hard: bool) -> None:
+        super().__init__(problem, networks, None)
+        self.arguments = {"inputs": inputs, "locations": len(self.coordinates)}
+        self._factor = None
+        if hard:
+            if problem.factor is None:
+                raise ProblemError(f"-bc_enforce hard: problem {problem.name} has no factor(); use -bc_enforce soft")
+            self._factor = ByName(problem.factor, f"the factor of problem {problem.name}")
+
+    def factor(self, locations: Tensor) -> Tensor | None:
+        """(K, d) -> (K,), or None where it is one."""
+        if self._factor is None:
+            return None
+        return self._factor({name: locations[:, axis] for axis, name in enumerate(self.coordinates)})
+
+    def forward(self, inputs: Tensor, locations: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        basis = basis_functions(self.networks[TRUNK](locations), self.factor(locations))
+        return self.networks[BRANCH](inputs) @ basis.t()
+
+
+def basis_functions(trunk: Tensor, factor: Tensor | None) -> Tensor:
+    """(K, p): the functions that the branch combines, from the outputs (K, p) of the trunk."""
+    basis = torch.tanh(trunk)
+    return basis if factor is None else factor.unsqueeze(1) * basis
