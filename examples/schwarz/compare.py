@@ -14,7 +14,9 @@ which were not trained on, and a block is a layer of one of the two.
 
 A closure is a pass over all points that gives φ, with or without ∇φ, for any block; ``depth`` counts those on the
 critical path, where blocks that are trained side by side count as the longest of them. Errors are measured off the
-clock, at every tenth iteration; medians over the seeds.
+clock, at every tenth iteration; medians over the seeds. Where lbfgs_3 is among the methods, what each of them spent
+until its error was the last one of lbfgs_3 follows, and that on the critical path, as the part of all closures that it
+was in the end.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ RATES = {"burgers": 5e-4, "diffusion_advection": 1e-4, "klein_gordon": 1e-3, "al
 RATES |= {"advection_operator": 1e-3, "diffusion_operator": 1e-3}
 """Learning rates of Adam."""
 
+OVERLAP = "-part_blocks 4 -part_overlap 1"
 THREE = "-tao_lbfgs_history 3 -tao_lbfgs_momentum 0.9"
 METHODS = {
     "adam": "-tao_type adam -tao_adam_lr {rate}",
@@ -60,7 +63,8 @@ METHODS = {
     "aspqn": "-tao_type spqn -tao_spqn_preset aspqn -sub_tao_max_it {steps}",
     "mspqn": "-tao_type spqn -tao_spqn_preset mspqn -sub_tao_max_it {steps}",
     "two_level": "-tao_type spqn -tao_spqn_preset two_level -part_blocks 4",
-    "two_level_overlap": "-tao_type spqn -tao_spqn_preset two_level -part_blocks 4 -part_overlap 1",
+    "two_level_overlap": f"-tao_type spqn -tao_spqn_preset two_level {OVERLAP}",
+    "two_level_hybrid": f"-tao_type spqn -tao_spqn_preset two_level -tao_spqn_kind hybrid {OVERLAP}",
     "subspace": "-tao_type spqn -tao_spqn_preset subspace",
     "mspqn_lm": "-tao_type spqn -tao_spqn_kind multiplicative -sub_tao_type lm -sub_tao_max_it 2",
     "subspace_lm": "-tao_type spqn -tao_spqn_preset subspace -sub_tao_max_it 3 "
@@ -72,6 +76,7 @@ METHODS = {
     "ssbroyden": "-tao_type ssbroyden",
     "lm": "-tao_type lm",
 }
+REFERENCE = "lbfgs_3"
 ENDLESS = (
     "-tao_gatol 0 -tao_grtol 0 -tao_max_it 1000000 -snes_rtol 0 -snes_stol 0 -snes_max_it 1000000 "
     "-ckpt_interval 1000000 -out_pictures false"
@@ -117,6 +122,30 @@ def row(method: str, runs: Sequence[Run], budgets: Sequence[float], seconds: flo
     spent = [statistics.median(one.summary[name] for one in runs) for name in ("closures", "closures_depth")]
     iterations = statistics.median(one.summary["iterations"] for one in runs)
     return f"{method:19s}{text}{iterations:8.0f}{spent[0]:10.0f}{spent[1]:10.0f}"
+
+
+def spent_to(target: float, runs: Sequence[Run]) -> tuple[float, float]:
+    """Median closures, and those on the critical path, until the error is no larger; infinite where it never is."""
+    whole, critical = [], []
+    for one in runs:
+        pairs = zip(one.closures, one.errors, strict=True)
+        closures = next((spent for spent, error in pairs if error <= target), float("inf"))
+        whole.append(closures)
+        critical.append(closures * one.summary["closures_depth"] / one.summary["closures"])
+    return statistics.median(whole), statistics.median(critical)
+
+
+def report_target(by_method: dict[str, list[Run]], seconds: float) -> None:
+    """What the methods spent until they had the last error of L-BFGS, and in parts of what it spent itself."""
+    if not by_method.get(REFERENCE):
+        return
+    target = statistics.median(error_within(one, one.seconds, seconds) for one in by_method[REFERENCE])
+    whole, _ = spent_to(target, by_method[REFERENCE])
+    print(f"to {target:.1e}, the last error of {REFERENCE}; in parentheses its closures over those of the method")
+    for method, several in by_method.items():
+        if several:
+            spent = "".join(f"{part:10.0f} ({whole / part:4.1f})" for part in spent_to(target, several))
+            print(f"{method:19s}{spent}", flush=True)
 
 
 def draw(runs: dict[str, dict[str, list[Run]]], path: str) -> None:
@@ -184,6 +213,7 @@ def report(
             several = [one for future in started[problem, method] if (one := future.result()) is not None]
             runs[problem][method] = several
             print(row(method, several, chosen.budgets, chosen.seconds[0]), flush=True)
+        report_target(runs[problem], chosen.seconds[0])
 
 
 if __name__ == "__main__":

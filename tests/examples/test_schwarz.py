@@ -18,7 +18,7 @@ def test_methods_are_tabled_by_closures_and_by_time(tmp_path):
     words = "--problems burgers --methods lbfgs_3,aspqn,mspqn --budgets 3,100".split()
     ended = compare(*words, "--plot", picture)
     assert ended.code == 0, ended.err
-    head, *rows = (line.split() for line in ended.out.splitlines())
+    head, *rows = (line.split() for line in ended.out.splitlines()[:4])
     assert head == ["burgers", "3", "cl.", "100", "cl.", "60", "s", "its", "closures", "depth"]
     table = {name: [float(word) for word in words] for name, *words in rows}
     assert list(table) == ["lbfgs_3", "aspqn", "mspqn"]
@@ -31,6 +31,12 @@ def test_methods_are_tabled_by_closures_and_by_time(tmp_path):
     assert closures["aspqn"] > closures["lbfgs_3"]  # the local solves are charged
     assert table["aspqn"][-1] < table["aspqn"][-2]  # side by side
     assert table["mspqn"][-1] == table["mspqn"][-2]  # in turn
+    title, *spent = ended.out.splitlines()[4:]
+    assert title.startswith("to ")
+    name, own, quotient, *_ = spent[0].replace("(", " ").replace(")", " ").split()
+    assert name == "lbfgs_3"
+    assert 1.0 <= float(own) <= closures["lbfgs_3"]
+    assert float(quotient) == 1.0
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
