@@ -140,6 +140,8 @@ COMMON_PETSC = [
     "global_tao_type",
     "npc_snes_type",
     "tao_ssbroyden_update",
+    "tao_trlsr1_history",
+    "tao_trlsr1_radius",
 ]
 """Names that a typo is compared with."""
 

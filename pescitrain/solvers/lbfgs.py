@@ -135,7 +135,7 @@ class LimitedMemoryBFGS:
         if self.velocity is None or self.pairs is None:
             return {}
         local = {"secant_steps": self.pairs.steps, "secant_changes": self.pairs.changes, "velocity": [self.velocity]}
-        return {name: _gathered(layout, arrays) for name, arrays in local.items()}
+        return {name: gathered(layout, arrays) for name, arrays in local.items()}
 
     def restore(self, layout: ParameterLayout, memory: Memory) -> None:
         """Continue from :meth:`save`. Collective."""
@@ -151,7 +151,7 @@ class LimitedMemoryBFGS:
         viewer.printfASCII(f"  L-BFGS: history={self.history} momentum={self.momentum:g}\n")
 
 
-def _gathered(layout: ParameterLayout, arrays: Sequence[Array]) -> list[Array]:
+def gathered(layout: ParameterLayout, arrays: Sequence[Array]) -> list[Array]:
     """Local parts as whole vectors (n,) on all ranks."""
     vec, whole = layout.create_vec(), []
     for array in arrays:

@@ -15,6 +15,7 @@ OWN_TAO_TYPES = {
     "lm": "pescitrain.solvers.levenberg_marquardt.LevenbergMarquardt",
     "soap": "pescitrain.solvers.soap.Soap",
     "spqn": "pescitrain.solvers.schwarz.quasi_newton.SchwarzQuasiNewton",
+    "trlsr1": "pescitrain.solvers.sr1_trust_region.SR1TrustRegion",
     "ssbroyden": "pescitrain.solvers.self_scaled_broyden.SelfScaledBroyden",
 }
 """Short name -> Python type, for ``-tao_type``."""

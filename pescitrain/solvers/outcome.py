@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from petsc4py import PETSc
 
 from pescitrain.algebra.hierarchy import Coarsening
 
@@ -83,3 +84,10 @@ def reason_name(reasons: type, code: int) -> str:
 
 Memory = dict[str, list[Array]]
 """What a method remembers between iterations, as lists of vectors (n,) in the order of θ; {} where nothing is."""
+
+
+def report(tao: PETSc.TAO, iteration: int, objective: float, gradient: PETSc.Vec, step: float) -> None:
+    """Tell TAO's monitors and tests where a method with a loop of its own is; ``step``: its length. Collective."""
+    tao.setIterationNumber(iteration)
+    tao.monitor(iteration, objective, gradient.norm(), 0.0, step)
+    tao.checkConverged()

@@ -8,7 +8,7 @@ from petsc4py import PETSc
 
 from pescitrain.algebra import ParameterLayout
 from pescitrain.algebra.options import get_choice
-from pescitrain.solvers.outcome import Array, Memory
+from pescitrain.solvers.outcome import Array, Memory, report
 
 UPDATES = ("broyden", "bfgs")
 
@@ -69,7 +69,7 @@ class SelfScaledBroyden:
         gradient, start, slope, direction, step, change = vecs = [x.duplicate() for _ in range(6)]
         reasons = PETSc.TAO.ConvergedReason
         objective = tao.computeObjectiveGradient(x, gradient)
-        _report(tao, 0, objective, gradient, 1.0)
+        report(tao, 0, objective, gradient, 1.0)
         for iteration in range(1, tao.getMaximumIterations() + 1):
             if tao.getConvergedReason():
                 break
@@ -83,7 +83,7 @@ class SelfScaledBroyden:
             step.waxpy(-1.0, start, x)
             change.waxpy(-1.0, slope, gradient)
             self._learn(step, change, -length * float(step.dot(slope)))
-            _report(tao, iteration, objective, gradient, length)
+            report(tao, iteration, objective, gradient, length)
         if not tao.getConvergedReason():
             tao.setConvergedReason(reasons.DIVERGED_MAXITS)
         for vec in vecs:
@@ -193,10 +193,3 @@ class SelfScaledBroyden:
     def view(self, _: PETSc.TAO, viewer: PETSc.Viewer) -> None:
         """The settings."""
         viewer.printfASCII(f"  Self-scaled Broyden: update={self.update}\n")
-
-
-def _report(tao: PETSc.TAO, iteration: int, objective: float, gradient: PETSc.Vec, length: float) -> None:
-    """Tell TAO's monitors and tests. Collective."""
-    tao.setIterationNumber(iteration)
-    tao.monitor(iteration, objective, gradient.norm(), 0.0, length)
-    tao.checkConverged()
