@@ -61,6 +61,18 @@ def restricted(prolongation: PETSc.Mat, theta: Array) -> Array:
     return result
 
 
+def prolonged(prolongation: PETSc.Mat, theta: Array) -> Array:
+    """P θ; θ (n_coarse,) and Pθ (n_fine,) on all ranks. Collective."""
+    coarse, fine = prolongation.createVecs()
+    first, last = coarse.getOwnershipRange()
+    coarse.setArray(theta[first:last])
+    prolongation.mult(coarse, fine)
+    result = np.concatenate(prolongation.getComm().tompi4py().allgather(fine.array_r.copy()))
+    for vec in (coarse, fine):
+        vec.destroy()
+    return result
+
+
 @dataclass(frozen=True)
 class _CoarseMatrix:
     evaluator: Evaluator

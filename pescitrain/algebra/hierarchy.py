@@ -46,13 +46,14 @@ def finest_level(layout: ParameterLayout) -> Level:
     return Level(layout, shapes)
 
 
-def coarsen(fine: Level, kind: Coarsening) -> tuple[Level, PETSc.Mat]:
+def coarsen(fine: Level, kind: Coarsening, generator: np.random.Generator | None = None) -> tuple[Level, PETSc.Mat]:
     """A network of half the depth or width (or both), and P (n_fine, n_coarse). Collective.
 
     depth   hidden layers of equal shapes that follow each other become one by twos: both get its parameters, which is
             prolongation constant in time for a residual network (Kopaničáková & Krause, arXiv:2107.07572)
     width   neurons 2j and 2j + 1 of every hidden layer become one: both get its incoming weights and bias, and each one
-            half of its outgoing weights, so that the prolonged network is the coarse one
+            half of its outgoing weights, so that the prolonged network is the coarse one; with a ``generator`` they are
+            shared as β and 1 − β, β ∈ (0.3, 0.7)
 
     What lives on a rank stays there: a coarse parameter is owned by the rank of the first that it prolongs to.
 
@@ -60,10 +61,10 @@ def coarsen(fine: Level, kind: Coarsening) -> tuple[Level, PETSc.Mat]:
     ------
     OptionError     width in a network that is not a chain of affine layers; nothing is left to coarsen
     """
-    pairs = _by_width if kind == "width" else _by_depth
-    transfer = pairs(fine.layout.layers, fine.shapes)
+    layers, shapes = fine.layout.layers, fine.shapes
+    transfer = _by_width(layers, shapes, generator) if kind == "width" else _by_depth(layers, shapes)
     if kind == "both":
-        transfer = _product(transfer, _by_width(transfer.layers, transfer.shapes))
+        transfer = _product(transfer, _by_width(transfer.layers, transfer.shapes, generator))
     size, old = transfer.layers[-1].stop, fine.layout
     if size == old.size:
         raise OptionError(
@@ -99,7 +100,7 @@ def _by_depth(fine: list[Layer], fine_shapes: list[list[Shape]]) -> _Transfer:
     return _Transfer(layers, shapes, row, np.concatenate(columns), np.ones(len(row)))
 
 
-def _by_width(fine: list[Layer], fine_shapes: list[list[Shape]]) -> _Transfer:
+def _by_width(fine: list[Layer], fine_shapes: list[list[Shape]], generator: np.random.Generator | None) -> _Transfer:
     """Pairs of neighbouring neurons in every hidden layer."""
     layers, shapes, rows, columns, values = [], [], [], [], []
     coarse_position = 0
@@ -111,7 +112,8 @@ def _by_width(fine: list[Layer], fine_shapes: list[list[Shape]]) -> _Transfer:
                 raise OptionError(
                     "-hier_type width needs a chain of affine layers: use -net_type mlp or resnet, or depth"
                 )
-            row, column, value, halved = _pairs_of_tensor(tensor, shape[0], first or not layer.network, last)
+            opens = first or not layer.network
+            row, column, value, halved = _pairs_of_tensor(tensor, shape[0], opens, last, generator)
             rows.append(position + row)
             columns.append(coarse_position + column)
             values.append(value)
@@ -123,7 +125,7 @@ def _by_width(fine: list[Layer], fine_shapes: list[list[Shape]]) -> _Transfer:
     return _Transfer(layers, shapes, np.concatenate(rows), np.concatenate(columns), np.concatenate(values))
 
 
-def _pairs_of_tensor(tensor: Shape, weight: Shape, first: bool, last: bool):
+def _pairs_of_tensor(tensor: Shape, weight: Shape, first: bool, last: bool, generator: np.random.Generator | None):
     """Row, column and value of P for one tensor of a layer, and the shape of its coarse one."""
     outputs = np.arange(tensor[0])
     if not last and tensor[0] == weight[0]:
@@ -132,6 +134,10 @@ def _pairs_of_tensor(tensor: Shape, weight: Shape, first: bool, last: bool):
         return np.arange(tensor[0]), outputs, np.ones(tensor[0]), (int(outputs[-1]) + 1,)
     inputs = np.arange(tensor[1]) if first else np.arange(tensor[1]) // 2
     share = 1.0 / np.bincount(inputs)[inputs]
+    if generator is not None and not first:
+        pairs = tensor[1] // 2
+        part = generator.uniform(0.3, 0.7, pairs)
+        share[0 : 2 * pairs : 2], share[1 : 2 * pairs : 2] = part, 1.0 - part
     halved = int(outputs[-1]) + 1, int(inputs[-1]) + 1
     column = (outputs[:, None] * halved[1] + inputs[None, :]).ravel()
     return np.arange(len(column)), column, np.tile(share, tensor[0]), halved

@@ -75,6 +75,8 @@ class Evaluator:
     Points are distributed over ranks; every evaluation makes one reduction, in which ranks also agree on failure: a
     Python error in the residual of one rank raises :class:`EvaluationError` on all of them. A value that is not finite
     is no error: φ = +inf with a zero gradient, which line searches and trust regions step back from.
+
+    ``cost``: what a pass over all points counts as; below 1 for a coarser network on the way to a finer one.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class Evaluator:
     ) -> None:
         self.parameters, self.samples, self.comm = parameters, samples, comm
         self.surrogate, self.problem = surrogate, problem
-        self.counters = Counters()
+        self.counters, self.cost = Counters(), 1.0
         self.arithmetic = Arithmetic(parameters.device)
         self.residuals = Residuals(problem, surrogate, parameters.unknowns)
         self._recent = _RecentPoints()
@@ -108,7 +110,7 @@ class Evaluator:
         if known is not None:
             return known.value
         self.parameters.put(theta)
-        self.counters.objective += 1
+        self.counters.objective += self.cost
         value = _value(self._reduced("Objective", len(self.samples), self._add_objective))
         self._recent.add(theta, value, None)
         return value
@@ -119,7 +121,7 @@ class Evaluator:
         if known is not None and known.gradient is not None:
             return known.value, known.gradient
         self.parameters.put(theta)
-        self.counters.gradient += 1
+        self.counters.gradient += self.cost
         size = len(self.samples) + self.parameters.size
         buffer = self._reduced("Gradient", size, self._add_objective_gradient)
         value, gradient = _value(buffer[: len(self.samples)]), buffer[len(self.samples) :]
@@ -139,7 +141,7 @@ class Evaluator:
     def residual(self, theta: Array) -> Array:
         """This rank's residual rows (m_local,); φ at this point is known afterwards. Collective."""
         self.parameters.put(theta)
-        self.counters.objective += 1
+        self.counters.objective += self.cost
         parts: list[Array] = []
 
         def work(buffer: Array) -> None:

@@ -41,6 +41,7 @@ class RestrictedEvaluator(Evaluator):
         assert isinstance(whole.parameters, FlatParameters)
         self.restricted = RestrictedParameters(whole.parameters, active)
         super().__init__(whole.problem, whole.surrogate, self.restricted, samples, comm)
+        self.cost = whole.cost
         self.all_samples = self._advanced_samples = samples
         self._rest: Array | None = None
         self.first_layers = _first_layers(whole, self.restricted)

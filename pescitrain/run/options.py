@@ -143,6 +143,9 @@ class RunOptions:
     """The run and what it writes."""
 
     stages: tuple[str, ...] = option((), "prefixes of solves that follow each other, as warm,main")
+    hier_nested: bool = option(
+        False, "train the coarsest of the -hier_levels networks first, then each finer one from where it ended"
+    )
     device: str = option(
         "cpu",
         "where networks are evaluated; cuda: the ranks of a machine take its GPUs in turn",
@@ -189,9 +192,11 @@ class StageOptions:
         choices=("double", "single"),
     )
     hier_type: str = option(
-        "both", "how the networks of -pc_type mg are coarsened from level to level", choices=("depth", "width", "both")
+        "both",
+        "how the networks of -pc_type mg and -hier_nested are coarsened from level to level",
+        choices=("depth", "width", "both"),
     )
-    hier_levels: int = option(2, "networks of -pc_type mg, the trained one among them", minimum=1)
+    hier_levels: int = option(2, "networks of the hierarchy, the trained one among them", minimum=1)
     gn_shift: float = option(3e-2, "damping of that matrix, relative to the mean of its diagonal", minimum=0)
 
 

@@ -12,10 +12,11 @@ from petsc4py import PETSc
 from pescitrain.algebra.options import get_string, set_default
 from pescitrain.errors import OptionError, PescitrainError, RestartError
 from pescitrain.run import checkpoint
-from pescitrain.run.build import Setup
+from pescitrain.run.build import Setup, build
 from pescitrain.run.checkpoint import State
 from pescitrain.run.correction import correct, residual_scale, start_at_zero
 from pescitrain.run.history import Clock, History, say
+from pescitrain.run.nested import coarsening_of, refined, settings_of_level, stage_names
 from pescitrain.run.options import Settings, StageOptions, read
 from pescitrain.run.refreshes import Refreshes, create_refreshes
 from pescitrain.solvers.outcome import GaussNewtonSettings, Iterate, Outcome
@@ -49,14 +50,13 @@ def create_solver(setup: Setup, prefix: str, options: StageOptions, monitor: Cal
     if kind == "auto":
         snes, tao = get_string(f"{prefix}snes_type"), get_string(f"{prefix}tao_type")
         kind = "snes" if snes is not None and tao is None else "tao"
-    coarsening = "depth" if options.hier_type == "depth" else "width" if options.hier_type == "width" else "both"
     gauss_newton = GaussNewtonSettings(
         None if options.gn_mat == "auto" else options.gn_mat,
         options.gn_lag or None,
         options.gn_shift,
         options.gn_damping,
         options.gn_rows,
-        coarsening,
+        coarsening_of(options.hier_type),
         options.hier_levels,
         options.gn_precision == "single",
     )
@@ -96,11 +96,14 @@ class Training:
         refreshes: Refreshes,
     ) -> None:
         self.setup, self.settings, self.state = setup, settings, state
-        self.stages, self.interval = settings.stages or ("",), settings.ckpt_interval
+        self.stages, self.interval = stage_names() or ("",), settings.ckpt_interval
         self.history, self.clock, self.folder = history, clock, folder
         self.mark = checkpoint.fingerprint(setup.system.layout, setup.evaluator.samples)
         self.last_good: np.ndarray = state.theta
         self.refreshes = refreshes
+        self._size = setup.system.layout.size
+        if settings.hier_nested:
+            self._enter_level()
         self._resume_corrections()
 
     def run(self) -> list[StageResult]:
@@ -116,9 +119,43 @@ class Training:
             self.state.stage, self.state.iteration, self.state.memory = self.state.stage + 1, 0, {}
             self.state.refreshed.clear()
             self.state.stage_start_s = self.clock.elapsed
+            if self.settings.hier_nested:
+                self._refine()
             self._begin_correction(self.stages[self.state.stage])
             results.append(self._stage(self.stages[self.state.stage]))
         return results
+
+    def _level(self, stage: int) -> Setup:
+        """The network of a level of nested iteration. Collective."""
+        settings = settings_of_level(self.settings, len(self.stages) - 1 - stage)
+        before = self.setup.evaluator
+        setup = build(self.setup.problem, settings, self.setup.system.layout.comm)
+        evaluator = setup.evaluator
+        evaluator.counters, evaluator.arithmetic = before.counters, before.arithmetic
+        evaluator.cost = evaluator.parameters.size / self._size
+        say(
+            f"level {stage}: {settings.net_depth} hidden layers of {settings.net_width}, "
+            f"{evaluator.parameters.size} parameters"
+        )
+        return setup
+
+    def _enter_level(self) -> None:
+        """Go on with the network of the level where the run stands. Collective."""
+        with PETSc.Log.Stage("Set-up"):
+            setup = self._level(self.state.stage)
+            self._follow(setup, create_refreshes(setup, self.settings))
+        if not self.state.history:
+            self.state.theta = self.last_good = setup.evaluator.parameters.current()
+
+    def _refine(self) -> None:
+        """The next finer network, from where the coarser one has ended. Collective."""
+        with PETSc.Log.Stage("Set-up"):
+            finer = self._level(self.state.stage)
+            seed = self.settings.seed + self.state.stage
+            theta = refined(self.setup, finer, self.state.theta, seed)
+            refreshes = self._onto_points(finer)
+        self._follow(finer, refreshes)
+        self.state.theta = self.last_good = theta
 
     def _resume_corrections(self) -> None:
         """From the checkpoint: the networks of the stages before, each with the next one on top. Collective."""
@@ -139,6 +176,8 @@ class Training:
         """A new network, if the stage asks for one. Collective."""
         if not _corrects(name):
             return
+        if self.settings.hier_nested:
+            raise OptionError(f"-{name}_net_correction: with -hier_nested every level has a network already")
         self._put(self.state.theta)
         network = len(self.state.finished) + 1
         with PETSc.Log.Stage("Set-up"):

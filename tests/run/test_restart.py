@@ -120,6 +120,15 @@ def test_corrections_go_on_with_the_networks_before_them(tmp_path, kept, at):
     assert_same(tmp_path / "again", tmp_path / "whole")
 
 
+@pytest.mark.parametrize("at", [(0, 5), (0, 7), (1, 5), (2, 5)])
+def test_nested_iteration_goes_on_in_its_level(tmp_path, kept, at):
+    levels = "-hier_nested -hier_levels 3 -hier_type width -tao_type lm -tao_max_it 7 -ckpt_interval 5"
+    words = (*POISSON2D, *levels.split(), *"-sample_adapt rad -sample_adapt_interval 4".split())
+    assert command(*words, "-out_dir", tmp_path / "whole").code == 0
+    assert command(*words, "-out_dir", tmp_path / "again", "-ckpt_restart", kept(*at)).code == 0
+    assert_same(tmp_path / "again", tmp_path / "whole")
+
+
 def test_a_correction_of_another_size_or_in_another_stage_is_refused(tmp_path):
     stages = "-stages main,polish -polish_net_correction -tao_type lm -tao_max_it 3"
     words = (*POISSON2D, *stages.split(), "-out_dir", tmp_path)
