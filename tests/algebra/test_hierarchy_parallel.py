@@ -7,7 +7,7 @@ from petsc4py import PETSc
 from toys import CASES, Case, _poisson, mlp, opaque, random_vector, resnet, samples_of, setting
 
 from pescitrain.algebra import Preconditioner
-from pescitrain.algebra.coarse_networks import coarse_evaluator, restricted
+from pescitrain.algebra.coarse_networks import coarse_evaluator, prolonged, restricted
 from pescitrain.algebra.hierarchy import coarsen, finest_level
 from pescitrain.errors import OptionError
 from pescitrain.networks import MLP
@@ -34,19 +34,26 @@ def of(comm, case, monkeypatch):
 
 
 @pytest.mark.parametrize("width", [4, 5])
-def test_a_network_prolonged_in_width_is_the_same_function(comm, width, monkeypatch):
+@pytest.mark.parametrize("seed", [None, 0])
+def test_a_network_prolonged_in_width_is_the_same_function(comm, width, seed, monkeypatch):
     parts = of(comm, Case(_poisson, mlp(width=width, depth=2)), monkeypatch)
-    level, prolongation = coarsen(finest_level(parts.layout), "width")
+    generator = None if seed is None else np.random.default_rng(seed)
+    level, prolongation = coarsen(finest_level(parts.layout), "width", generator)
     half = (width + 1) // 2
     (fine,) = parts.evaluator.surrogate.networks.values()
     assert isinstance(fine, MLP)
     coarse = MLP(fine.embedding, 2, 1, half, 2)
     theta = random_vector(sum(p.numel() for p in coarse.parameters()))
     assert level.layout.size == len(theta)
-    prolonged = dense(prolongation, comm) @ theta
-    position = 0
+    matrix = dense(prolongation, comm)
+    fine_theta = prolonged(prolongation, theta)
+    np.testing.assert_allclose(fine_theta, matrix @ theta, rtol=0.0, atol=1e-15)
+    shares = matrix[(matrix > 0) & (matrix < 1)]
+    assert len(shares)
+    assert (shares == 0.5).all() == (seed is None)
+    assert ((shares > 0.3) & (shares < 0.7)).all()
     with torch.no_grad():
-        for network, values in ((coarse, theta), (fine, prolonged)):
+        for network, values in ((coarse, theta), (fine, fine_theta)):
             position = 0
             for affine in network.affine:
                 for parameter in (affine.weight, affine.bias):
