@@ -10,6 +10,8 @@ from petsc4py import PETSc
 from pescitrain.errors import OptionError
 
 OWN_TAO_TYPES = {
+    "adagrad": "pescitrain.solvers.multilevel.adagrad.Adagrad",
+    "mladagrad": "pescitrain.solvers.multilevel.adagrad.MultilevelAdagrad",
     "adam": "pescitrain.solvers.adam.Adam",
     "lbfgs": "pescitrain.solvers.lbfgs.LimitedMemoryBFGS",
     "lm": "pescitrain.solvers.levenberg_marquardt.LevenbergMarquardt",

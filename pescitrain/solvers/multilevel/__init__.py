@@ -1,0 +1,1 @@
+"""Methods that train coarser networks on the way."""
