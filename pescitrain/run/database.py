@@ -142,6 +142,12 @@ COMMON_PETSC = [
     "tao_ssbroyden_update",
     "tao_trlsr1_history",
     "tao_trlsr1_radius",
+    "tao_rmtr_cycle",
+    "tao_rmtr_coarse_model",
+    "tao_rmtr_coarse_its",
+    "tao_mladagrad_lr",
+    "tao_mladagrad_coarse_steps",
+    "tao_adagrad_lr",
 ]
 """Names that a typo is compared with."""
 

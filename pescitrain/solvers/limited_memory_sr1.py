@@ -28,8 +28,8 @@ KNOWN = 1e-12
 SMALLEST_SCALE, LARGEST_SCALE = 1e-3, 1e3
 LARGEST_CONDITION = 1e10
 """Of the columns of Ψ, scaled to length one; the oldest pairs are dropped until it holds."""
-RANK = 1e-14
-"""Eigenvalues of their Gram matrix below this part of the largest one count as zero."""
+SINGULAR = 1e-14
+"""M⁻¹ counts as singular where its eigenvalues differ by more; the oldest pairs are dropped then, too."""
 
 
 @dataclass(frozen=True)
@@ -123,39 +123,58 @@ class LimitedMemorySR1:
         """An orthonormal basis of the range of Ψ and the eigenvalues of B there. Collective."""
         while self.steps:
             pairs = np.stack((*self.steps, *self.changes), axis=1)
-            found = self._comm.bcast(_eigen(self.products(pairs, pairs), self.scale))
+            count = len(self.steps)
+            gram = self.products(pairs, pairs)
+            psi = pairs[:, count:] - self.scale * pairs[:, :count]
+            found = self._comm.bcast(_orthonormal(_psi_gram(gram, self.scale)))
             if found is not None:
-                transform, self._eigenvalues = found
-                count = len(self.steps)
-                self._basis = (pairs[:, count:] - self.scale * pairs[:, :count]) @ transform
-                return
+                transform, coordinates = found
+                basis = psi @ transform
+                # Once more, as the first time round-off grew with the condition of the columns (CholeskyQR2).
+                lower = np.linalg.cholesky(self.products(basis, basis))
+                basis = scipy.linalg.solve_triangular(lower, basis.T, lower=True).T
+                inner = self._comm.bcast(_eigen(_middle(gram, self.scale), lower.T @ coordinates))
+                if inner is not None:
+                    rotation, eigenvalues = inner
+                    self._basis, self._eigenvalues = basis @ rotation, eigenvalues + self.scale
+                    return
             self.steps.popleft()
             self.changes.popleft()
         self._basis, self._eigenvalues = None, np.zeros(0)
 
 
-def _eigen(gram: Array, scale: float) -> tuple[Array, Array] | None:
-    """T (k, r) such that Q = ΨT is orthonormal, and the eigenvalues (r,) of QᵀBQ; None where pairs are too alike.
-
-    ``gram`` (2k, 2k): of the columns of S and Y.
-    """
+def _psi_gram(gram: Array, scale: float) -> Array:
+    """ΨᵀΨ from that of the columns of S and Y (2k, 2k)."""
     count = len(gram) // 2
     ss, sy, yy = gram[:count, :count], gram[:count, count:], gram[count:, count:]
-    columns = yy - scale * (sy + sy.T) + scale**2 * ss
-    lengths = np.sqrt(np.diag(columns))
+    return yy - scale * (sy + sy.T) + scale**2 * ss
+
+
+def _middle(gram: Array, scale: float) -> Array:
+    """M⁻¹ = D + L + Lᵀ − γSᵀS."""
+    count = len(gram) // 2
+    ss, sy = gram[:count, :count], gram[:count, count:]
+    lower = np.tril(sy, -1)
+    return lower + lower.T + np.diag(np.diag(sy)) - scale * ss
+
+
+def _orthonormal(columns: Array) -> tuple[Array, Array] | None:
+    """T (k, r) such that Q = ΨT is orthonormal, and C (r, k) with Ψ = QC, from ΨᵀΨ; None where pairs are too alike."""
+    lengths = np.sqrt(np.diag(columns).clip(0.0))
     if not (lengths > 0.0).all():
         return None
     values, vectors = scipy.linalg.eigh(columns / np.outer(lengths, lengths))
-    if count > 1 and values[0] * LARGEST_CONDITION < values[-1]:
+    if values[0] * LARGEST_CONDITION < values[-1]:
         return None
-    kept = values > RANK * values[-1]
-    roots = np.sqrt(values[kept])
-    middle = np.tril(sy, -1)
-    middle = middle + middle.T + np.diag(np.diag(sy)) - scale * ss
-    along = roots[:, None] * vectors[:, kept].T * lengths  # Ψ = Q₀ · along
+    roots = np.sqrt(values)
+    return vectors / lengths[:, None] / roots, roots[:, None] * vectors.T * lengths
+
+
+def _eigen(middle: Array, coordinates: Array) -> tuple[Array, Array] | None:
+    """Eigenvectors and eigenvalues of C M Cᵀ; None where M⁻¹ is singular."""
     weights, axes = scipy.linalg.eigh(middle)
-    if np.abs(weights).min() <= RANK * np.abs(weights).max():
+    if np.abs(weights).min() <= SINGULAR * np.abs(weights).max():
         return None
-    turned = along @ axes
+    turned = coordinates @ axes
     eigenvalues, rotation = scipy.linalg.eigh((turned / weights) @ turned.T)
-    return (vectors[:, kept] / lengths[:, None] / roots) @ rotation, eigenvalues + scale
+    return rotation, eigenvalues

@@ -11,6 +11,7 @@ from pescitrain.errors import OptionError
 
 OWN_TAO_TYPES = {
     "adagrad": "pescitrain.solvers.multilevel.adagrad.Adagrad",
+    "rmtr": "pescitrain.solvers.multilevel.trust_region.RecursiveTrustRegion",
     "mladagrad": "pescitrain.solvers.multilevel.adagrad.MultilevelAdagrad",
     "adam": "pescitrain.solvers.adam.Adam",
     "lbfgs": "pescitrain.solvers.lbfgs.LimitedMemoryBFGS",
