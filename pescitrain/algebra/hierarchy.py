@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from petsc4py import PETSc
+from scipy.sparse import csr_array, vstack
 
 from pescitrain.algebra.layout import Layout, ParameterLayout
 from pescitrain.errors import OptionError
@@ -74,6 +75,13 @@ def coarsen(fine: Level, kind: Coarsening, generator: np.random.Generator | None
     np.minimum.at(first, transfer.columns, transfer.rows)
     coarse = Level(Layout(transfer.layers, np.searchsorted(first, old.starts), old.comm), transfer.shapes)
     return coarse, _matrix(transfer, old, coarse.layout)
+
+
+def on_every_rank(transfer: PETSc.Mat) -> csr_array:
+    """A distributed matrix as one on each rank. Collective."""
+    starts, columns, values = transfer.getValuesCSR()
+    own = csr_array((values, columns, starts), shape=(transfer.getLocalSize()[0], transfer.getSize()[1]))
+    return csr_array(vstack(transfer.getComm().tompi4py().allgather(own)))
 
 
 def _openings(layers: list[Layer]) -> list[bool]:

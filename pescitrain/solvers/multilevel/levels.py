@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from petsc4py import PETSc
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
 from pescitrain.algebra import System
 from pescitrain.algebra.coarse_networks import coarse_evaluator
-from pescitrain.algebra.hierarchy import Coarsening, coarsen, finest_level
+from pescitrain.algebra.hierarchy import Coarsening, coarsen, finest_level, on_every_rank
 from pescitrain.evaluation import Evaluator
 from pescitrain.solvers.outcome import Array
 
@@ -70,15 +69,8 @@ def create_levels(system: System, coarsening: Coarsening, count: int) -> list[Ne
     level, evaluator, result = finest_level(system.layout), system.evaluator, []
     for _ in range(count - 1):
         coarse, transfer = coarsen(level, coarsening)
-        result.append(NetworkLevel(evaluator, _everywhere(transfer)))
+        result.append(NetworkLevel(evaluator, on_every_rank(transfer)))
         transfer.destroy()
         fine, evaluator, level = evaluator, coarse_evaluator(evaluator, coarse), coarse
         evaluator.cost = fine.cost * evaluator.parameters.size / fine.parameters.size
     return [*result, NetworkLevel(evaluator, None)]
-
-
-def _everywhere(transfer: PETSc.Mat) -> csr_array:
-    """A distributed matrix as one on every rank. Collective."""
-    starts, columns, values = transfer.getValuesCSR()
-    own = csr_array((values, columns, starts), shape=(transfer.getLocalSize()[0], transfer.getSize()[1]))
-    return csr_array(vstack(transfer.getComm().tompi4py().allgather(own)))

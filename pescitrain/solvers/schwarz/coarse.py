@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
 from pescitrain.algebra import Block, System
-from pescitrain.algebra.hierarchy import coarsen, finest_level
+from pescitrain.algebra.hierarchy import coarsen, finest_level, on_every_rank
 from pescitrain.solvers.outcome import Array
 from pescitrain.solvers.schwarz.local import LocalProblem
 from pescitrain.solvers.schwarz.search import LineSearch, Point, point_at
@@ -85,8 +85,6 @@ def _gains(system: System, theta: Array) -> Array:
 def _prolongation(system: System) -> csr_array:
     """(n, n of the coarser network): its parameters to those of the trained network, on all ranks. Collective."""
     _, transfer = coarsen(finest_level(system.layout), "both")
-    starts, columns, values = transfer.getValuesCSR()
-    own = csr_array((values, columns, starts), shape=(transfer.getLocalSize()[0], transfer.getSize()[1]))
-    parts = system.layout.mpi_comm.allgather(own)
+    whole = on_every_rank(transfer)
     transfer.destroy()
-    return csr_array(vstack(parts))
+    return whole
