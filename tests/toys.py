@@ -412,3 +412,10 @@ def least_squares_minimum(evaluator: Evaluator) -> Array:
     theta = start(evaluator)
     jacobian = jacobian_by_torch(evaluator, theta)
     return theta - np.linalg.lstsq(jacobian, evaluator.residual(theta), rcond=None)[0]
+
+
+def sentence_of(error: BaseException) -> str:
+    """What is behind an error that came through PETSc."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
