@@ -63,7 +63,7 @@ def restricted(prolongation: PETSc.Mat, theta: Array) -> Array:
 
 def prolonged(prolongation: PETSc.Mat, theta: Array) -> Array:
     """P θ; θ (n_coarse,) and Pθ (n_fine,) on all ranks. Collective."""
-    coarse, fine = prolongation.createVecs()
+    coarse, fine = prolongation.createVecRight(), prolongation.createVecLeft()
     first, last = coarse.getOwnershipRange()
     coarse.setArray(theta[first:last])
     prolongation.mult(coarse, fine)

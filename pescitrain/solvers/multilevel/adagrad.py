@@ -99,13 +99,13 @@ class MultilevelAdagrad:
             raise OptionError(f"-tao_type {self.name} needs the networks of pescitrain; use it through pescitrain")
         layout = self._system.layout
         theta, g = layout.gather(x).copy(), layout.gather(gradient).copy()
-        if self.squares is None:
-            self.squares = np.full(len(theta), self.start)
-        self.squares += g * g
-        change = -self.learning_rate * g / np.sqrt(self.squares)
+        squares = np.full(len(theta), self.start) if self.squares is None else self.squares
+        squares += g * g
+        self.squares = squares
+        change = -self.learning_rate * g / np.sqrt(squares)
         self.steps += 1
         if len(self._levels) > 1 and self.steps % self.period == 0:
-            change += self._correction(0, theta + change, np.zeros_like(theta), self.squares)
+            change += self._correction(0, theta + change, np.zeros_like(theta), squares)
         layout.set(step, change)
 
     def _correction(self, level: int, theta: Array, linear: Array, squares: Array) -> Array:
@@ -135,8 +135,7 @@ class MultilevelAdagrad:
             return fine.restrict(np.sqrt(squares)) ** 2
         if self.transfer == "max":
             return fine.largest_child(squares)
-        assert fine.prolongation is not None
-        return np.full(fine.prolongation.shape[1], self.start)
+        return np.full(fine.coarse_size, self.start)
 
     def save(self, layout: ParameterLayout) -> Memory:
         """Sums of squares and the number of steps. Not collective."""

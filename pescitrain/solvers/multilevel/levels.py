@@ -46,6 +46,11 @@ class NetworkLevel:
         """Π θ with Π = (PᵀP)⁻¹Pᵀ, of parameters."""
         return self.restrict(theta) / self._squares
 
+    @property
+    def coarse_size(self) -> int:
+        """Parameters of the next coarser network."""
+        return len(self._squares)
+
     @cached_property
     def _squares(self) -> Array:
         assert self.prolongation is not None
@@ -54,7 +59,7 @@ class NetworkLevel:
     def largest_child(self, values: Array) -> Array:
         """The largest of the values (n,) that each coarse parameter is prolonged to."""
         assert self.prolongation is not None
-        result = np.full(self.prolongation.shape[1], -np.inf)
+        result = np.full(self.coarse_size, -np.inf)
         np.maximum.at(result, self.prolongation.indices, values)
         return result
 
