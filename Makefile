@@ -4,6 +4,7 @@ PYTHON ?= python3
 NP ?= 2
 ARGS ?=
 TEST_NP ?= 1 2 3
+TEST_JOBS ?= 2
 PYTEST_ARGS ?=
 
 BIN := .venv/bin
@@ -31,7 +32,7 @@ endif
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'Variables: ARGS="-tao_max_it 50" NP=4 (run), TEST_NP="2" PYTEST_ARGS="-k asm" (tests), PYTHON=python3.12 (setup).'
+	@echo 'Variables: ARGS="-tao_max_it 50" NP=4 (run), TEST_NP="2" TEST_JOBS=1 PYTEST_ARGS="-k asm" (tests), PYTHON=python3.12 (setup).'
 
 setup: ## make .venv with PETSc, PyTorch and pescitrain; does nothing when it is there
 	@$(PYTHON) scripts/setup_env.py
@@ -41,8 +42,8 @@ run: setup ## train the default problem on NP=2 ranks; ARGS adds options
 
 test: test-serial test-parallel ## all tests
 
-test-serial: setup ## the tests on one rank, without mpiexec, and the examples in docstrings
-	$(BIN)/python -m pytest -q -m "not parallel" $(PYTEST_ARGS)
+test-serial: setup ## the tests on one rank, without mpiexec, in TEST_JOBS processes, and the examples in docstrings
+	$(BIN)/python -m pytest -q -m "not parallel" -n $(TEST_JOBS) --dist loadscope $(PYTEST_ARGS)
 
 test-parallel: setup ## the collective tests on 1, 2 and 3 ranks (TEST_NP)
 	@set -e; for n in $(TEST_NP); do \
