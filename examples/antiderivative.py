@@ -23,7 +23,7 @@ class Antiderivative(OperatorProblem):
 
     coordinates = ("x",)
     grid = (101,)
-    defaults: ClassVar = {"net_width": 24, "net_depth": 3}
+    defaults: ClassVar = {"net_width": 24, "net_depth": 3, "pc_type": "none"}
 
     def domain(self):
         return Box(("x",), (0.0,), (1.0,))

@@ -40,7 +40,7 @@ class AdvectionOperator(OperatorProblem):
 
     coordinates = ("x", "t")
     grid = (POINTS, POINTS)
-    defaults: ClassVar = {"net_width": 32, "net_depth": 5, "tao_max_it": 500}
+    defaults: ClassVar = {"net_width": 32, "net_depth": 5, "pc_type": "none", "tao_max_it": 500}
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:

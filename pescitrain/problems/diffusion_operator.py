@@ -40,7 +40,7 @@ class DiffusionOperator(OperatorProblem):
 
     coordinates = ("x", "y")
     grid = (CELLS + 1, CELLS + 1)
-    defaults: ClassVar = {"net_width": 32, "net_depth": 5, "tao_max_it": 500}
+    defaults: ClassVar = {"net_width": 32, "net_depth": 5, "pc_type": "none", "tao_max_it": 500}
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.tests < 1:

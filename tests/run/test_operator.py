@@ -32,6 +32,11 @@ def test_schwarz_trains_branch_and_trunk_as_blocks(trained):
     assert column(folder, "objective")[-1] < 0.9 * column(folder, "objective")[0]
 
 
+def test_without_a_word_there_is_no_preconditioner(tmp_path):
+    assert command(*SMALL.split(), "-tao_max_it", 2, "-out_pictures", "false", "-out_dir", tmp_path / "run").code == 0
+    assert (summary(tmp_path / "run")["solver"], summary(tmp_path / "run")["pc"]) == ("tao:blmvm", "none")
+
+
 def test_the_model_maps_functions_and_locations_of_any_number(trained):
     folder, _ = trained
     data = AdvectionOperator("grf", samples=20, tests=5).validation()

@@ -15,6 +15,8 @@ SOLVERS = {"tao": TaoSolver, "snes": SnesSolver}
 
 # Methods of first order that creep: the options that make them arrive, and how near.
 SPECIAL = {
+    "adagrad": ({"tao_adagrad_lr": 0.2, "tao_max_it": 1500}, 1e-5),
+    "mladagrad": ({"tao_mladagrad_lr": 0.2, "tao_max_it": 1500}, 1e-5),
     "adam": ({"tao_adam_lr": 0.2, "tao_adam_decay": 0.99, "tao_max_it": 600}, 1e-4),
     "nrichardson": ({}, 2e-5),
     "soap": ({"tao_soap_lr": 0.2, "tao_soap_decay": 0.99, "tao_max_it": 600}, 1e-4),
@@ -39,7 +41,8 @@ def create(comm, kind, name, overlap=0, settings=None, prefix="", seen=None, bou
             seen.append((iterate.iteration, iterate.objective, iterate.gradient_norm, iterate.theta.copy()))
         return False
 
-    return SOLVERS[kind](system, prefix, settings or GaussNewtonSettings(), monitor)
+    levels = 1 if name in ("mladagrad", "rmtr") else 2  # there is no coarser network of one layer
+    return SOLVERS[kind](system, prefix, settings or GaussNewtonSettings(levels=levels), monitor)
 
 
 def solve(method, segment=10**6, start_at=0, memory=None, theta=None):
