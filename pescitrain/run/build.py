@@ -112,7 +112,7 @@ def samples_at_a_time(settings: Settings) -> int:
 
 
 def _partition(name: str) -> PartitionType:
-    return "balanced" if name == "balanced" else "network" if name == "network" else "layer"
+    return "layer" if name == "layer" else "balanced" if name == "balanced" else "network"
 
 
 def create_domain(problem: Problem, settings: Settings, comm: MPI.Intracomm) -> Box | Mesh:

@@ -130,8 +130,9 @@ class PartitionOptions:
 
     part_type: str = option(
         "layer",
-        "blocks of equal numbers of layers, of balanced parameter counts, or of layers of one network each",
-        choices=("layer", "balanced", "network"),
+        "blocks of equal numbers of layers, of balanced parameter counts, or of layers of one network each, which is "
+        "called branchtrunk and subdomain, too",
+        choices=("layer", "balanced", "network", "branchtrunk", "subdomain"),
     )
     part_blocks: int | None = option(None, "number of blocks", minimum=1, note="one for each layer")
     part_overlap: int = option(0, "layers added on both sides of each block", minimum=0)
