@@ -30,8 +30,8 @@ def coarse_evaluator(fine: Evaluator, level: Level) -> Evaluator:
         ]
         if not isinstance(network, Network):
             raise OptionError(
-                f"-pc_mg_galerkin none needs coarser networks of {name!r}, and there are such of -net_type mlp and "
-                "resnet alone: use -pc_mg_galerkin both"
+                f"there is no coarser network of {name!r}: -net_type mlp and resnet alone have one (-pc_type mg needs "
+                "none with -pc_mg_galerkin both)"
             )
         networks[name] = network.resized(shapes[0][0][0], len(shapes) - 1)
     surrogate = fine.surrogate.with_networks(networks).to(fine.parameters.device)
@@ -57,18 +57,6 @@ def restricted(prolongation: PETSc.Mat, theta: Array) -> Array:
     coarse.pointwiseDivide(coarse, squares)
     result = np.concatenate(prolongation.getComm().tompi4py().allgather(coarse.array_r.copy()))
     for vec in (fine, ones, coarse, squares):
-        vec.destroy()
-    return result
-
-
-def prolonged(prolongation: PETSc.Mat, theta: Array) -> Array:
-    """P θ; θ (n_coarse,) and Pθ (n_fine,) on all ranks. Collective."""
-    coarse, fine = prolongation.createVecRight(), prolongation.createVecLeft()
-    first, last = coarse.getOwnershipRange()
-    coarse.setArray(theta[first:last])
-    prolongation.mult(coarse, fine)
-    result = np.concatenate(prolongation.getComm().tompi4py().allgather(fine.array_r.copy()))
-    for vec in (coarse, fine):
         vec.destroy()
     return result
 

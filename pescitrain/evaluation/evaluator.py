@@ -184,9 +184,9 @@ class Evaluator:
         def work(buffer: Array) -> None:
             for term, samples, chunk in self._chunks():
                 if isinstance(chunk, OperatorChunk):
-                    jacobians.append(OperatorJacobian(self.residuals, samples, chunk, self.parameters))
-                    with torch.no_grad():
-                        rows = self.residuals.rows(samples, chunk, Tape())
+                    jacobian = OperatorJacobian(self.residuals, samples, chunk, self.parameters)
+                    rows = jacobian.residual()
+                    jacobians.append(jacobian)
                 elif self.residuals.has_taylor_mode(samples):
                     recorder = Recorder()
                     rows = self.residuals.rows(samples, chunk, recorder)

@@ -47,6 +47,11 @@ class OperatorJacobian:
         self._weights = chunk.scale.unsqueeze(1)
         self._rows_of_outputs: dict[str, FactoredJacobian] = {}
 
+    def residual(self) -> Tensor:
+        """The rows (N, K) at this θ, from the outputs that are known here."""
+        assert self._chunk.data is not None
+        return self._weights * (self._branch.value @ self._trunk.value.t() - self._chunk.data)
+
     def _function(self, name: str, x: Tensor) -> Callable[[Values], Tensor]:
         network, factor = self._residuals.surrogate.networks[name], self._chunk.basis_factor
 

@@ -184,19 +184,19 @@ def create_surrogate(
 ) -> Surrogate:
     """The surrogate of a problem with new networks, the same on all ranks for a seed."""
     if isinstance(problem, OperatorProblem):
-        networks = create_operator_networks(problem, settings, domain, network)
-        inputs = problem.training().inputs.shape[1]
-        return OperatorSurrogate(problem, networks, inputs, settings.bc_enforce == "hard")
+        inputs = problem.training().inputs
+        networks = create_operator_networks(problem, settings, domain, inputs, network)
+        return OperatorSurrogate(problem, networks, inputs.shape[1], settings.bc_enforce == "hard")
     return Surrogate(problem, create_networks(problem, settings, domain, lifting, network), lifting)
 
 
 def create_operator_networks(
-    problem: OperatorProblem, settings: Settings, domain: Box | Mesh, network: int = 0
+    problem: OperatorProblem, settings: Settings, domain: Box | Mesh, inputs: Array, network: int = 0
 ) -> dict[str, nn.Module]:
-    """Branch and trunk with ``-net_basis`` outputs each; the branch sees inputs of mean zero and deviation one."""
+    """Branch and trunk with ``-net_basis`` outputs each; the branch sees ``inputs`` (N, s) as of mean zero and
+    deviation one."""
     generator = torch.Generator().manual_seed(settings.seed + network)
     outputs = settings.net_basis or settings.net_width
-    inputs = problem.training().inputs
     mean, deviation = inputs.mean(0), inputs.std(0)
     deviation = np.where(deviation > 0.0, deviation, 1.0)
     standard = ScaleToUnitBox((mean - deviation).tolist(), (mean + deviation).tolist())

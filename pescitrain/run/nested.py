@@ -9,8 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from pescitrain.algebra.coarse_networks import prolonged
-from pescitrain.algebra.hierarchy import Coarsening, coarsen, finest_level
+from pescitrain.algebra.hierarchy import Coarsening, coarsen, finest_level, on_every_rank
 from pescitrain.errors import OptionError
 from pescitrain.run.build import Array, Setup
 from pescitrain.run.options import RunOptions, Settings, StageOptions, read
@@ -77,6 +76,6 @@ def refined(coarse: Setup, fine: Setup, theta: Array, seed: int) -> Array:
     try:
         if level.layout.size != coarse.system.layout.size:
             raise OptionError(f"-hier_nested: problem {fine.problem.name} gives networks of its own, of one size")
-        return prolonged(prolongation, theta)
+        return on_every_rank(prolongation) @ theta
     finally:
         prolongation.destroy()

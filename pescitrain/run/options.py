@@ -194,7 +194,7 @@ class StageOptions:
     )
     hier_type: str = option(
         "both",
-        "how the networks of -pc_type mg and -hier_nested are coarsened from level to level",
+        "how networks are coarsened from level to level, for -pc_type mg, -hier_nested, rmtr and mladagrad",
         choices=("depth", "width", "both"),
     )
     hier_levels: int = option(2, "networks of the hierarchy, the trained one among them", minimum=1)

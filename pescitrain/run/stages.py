@@ -101,7 +101,7 @@ class Training:
         self.mark = checkpoint.fingerprint(setup.system.layout, setup.evaluator.samples)
         self.last_good: np.ndarray = state.theta
         self.refreshes = refreshes
-        self._size = setup.system.layout.size
+        self._finest = setup if settings.hier_nested else None
         if settings.hier_nested:
             self._enter_level()
         self._resume_corrections()
@@ -127,15 +127,17 @@ class Training:
 
     def _level(self, stage: int) -> Setup:
         """The network of a level of nested iteration. Collective."""
-        settings = settings_of_level(self.settings, len(self.stages) - 1 - stage)
-        before = self.setup.evaluator
-        setup = build(self.setup.problem, settings, self.setup.system.layout.comm)
-        evaluator = setup.evaluator
-        evaluator.counters, evaluator.arithmetic = before.counters, before.arithmetic
-        evaluator.cost = evaluator.parameters.size / self._size
+        settings, finest = settings_of_level(self.settings, len(self.stages) - 1 - stage), self._finest
+        assert finest is not None
+        setup = finest
+        if settings is not self.settings:
+            setup = build(finest.problem, settings, finest.system.layout.comm)
+            evaluator = setup.evaluator
+            evaluator.counters, evaluator.arithmetic = finest.evaluator.counters, finest.evaluator.arithmetic
+            evaluator.cost = evaluator.parameters.size / finest.evaluator.parameters.size
         say(
             f"level {stage}: {settings.net_depth} hidden layers of {settings.net_width}, "
-            f"{evaluator.parameters.size} parameters"
+            f"{setup.evaluator.parameters.size} parameters"
         )
         return setup
 
@@ -203,7 +205,8 @@ class Training:
 
     def _follow(self, setup: Setup, refreshes: Refreshes) -> None:
         """Go on with another setup. Collective."""
-        self.setup.destroy()
+        if self.setup is not self._finest:
+            self.setup.destroy()
         self.setup, self.refreshes = setup, refreshes
         self.history.follow(setup)
 

@@ -163,10 +163,10 @@ class TaoSolver:
         if self.type == "blmvm" and self.preconditioner is not None:
             tao.setLMVMH0(self.system.operator)
         tao.setFromOptions()
-        if self.type == "python" and hasattr(tao.getPythonContext(), "use_hierarchy"):
-            tao.getPythonContext().use_hierarchy(self.settings.coarsening, self.settings.levels)
         if self.type == "python" and hasattr(tao.getPythonContext(), "connect"):
             tao.getPythonContext().connect(self.system)
+        if self.type == "python" and hasattr(tao.getPythonContext(), "connect_hierarchy"):
+            tao.getPythonContext().connect_hierarchy(self.system, self.settings.coarsening, self.settings.levels)
         tao.setUp()
         self._wire(tao)
         total = tao.getMaximumIterations()

@@ -43,8 +43,6 @@ class MultilevelAdagrad:
         self.period, self.coarse_steps, self.transfer = 1, 5, "restrict_squares"
         self.squares: Array | None = None
         self.steps = 0
-        self._coarsening: Coarsening = "both"
-        self._count = 1
         self._system: System | None = None
         self._levels: list[NetworkLevel] = []
 
@@ -79,19 +77,15 @@ class MultilevelAdagrad:
             if value < 1:
                 raise OptionError(f"-{prefix}{name} {value}: it must be 1 or more")
 
-    def use_hierarchy(self, coarsening: Coarsening, count: int) -> None:
-        """The networks of ``-hier_type`` and ``-hier_levels``."""
-        self._coarsening, self._count = coarsening, count
-
-    def connect(self, system: System) -> None:
-        """What the networks are of. Collective.
+    def connect_hierarchy(self, system: System, coarsening: Coarsening, count: int) -> None:
+        """The networks of ``-hier_type`` and ``-hier_levels``. Collective.
 
         Raises
         ------
         OptionError     as :func:`create_levels`
         """
         self._system = system
-        self._levels = create_levels(system, self._coarsening, self._count)
+        self._levels = create_levels(system, coarsening, count)
 
     def step(self, _: PETSc.TAO, x: PETSc.Vec, gradient: PETSc.Vec, step: PETSc.Vec) -> None:
         """The step of the finest network and what the coarser ones add. Collective."""
@@ -165,5 +159,6 @@ class Adagrad(MultilevelAdagrad):
     def _read_coarse(self, options: PETSc.Options, prefix: str) -> None:
         pass
 
-    def use_hierarchy(self, coarsening: Coarsening, count: int) -> None:
+    def connect_hierarchy(self, system: System, coarsening: Coarsening, count: int) -> None:
         """It has one level."""
+        super().connect_hierarchy(system, coarsening, 1)

@@ -101,8 +101,6 @@ class RecursiveTrustRegion:
         self.model, self.kappa, self.history = "additive", 0.1, 10
         self.first_radius, self.rules = 1.0, Radius()
         self.visit: Visit | None = None
-        self._coarsening: Coarsening = "both"
-        self._count = 1
         self._system: System | None = None
         self._levels: list[IsometricLevel] = []
         self._memory: Memory = {}
@@ -131,12 +129,8 @@ class RecursiveTrustRegion:
                 f"{self.rules.largest:g}"
             )
 
-    def use_hierarchy(self, coarsening: Coarsening, count: int) -> None:
-        """The networks of ``-hier_type`` and ``-hier_levels``."""
-        self._coarsening, self._count = coarsening, count
-
-    def connect(self, system: System) -> None:
-        """What the networks are of. Collective.
+    def connect_hierarchy(self, system: System, coarsening: Coarsening, count: int) -> None:
+        """The networks of ``-hier_type`` and ``-hier_levels``. Collective.
 
         Raises
         ------
@@ -144,7 +138,7 @@ class RecursiveTrustRegion:
         """
         self._system, self._levels = system, []
         scale: Array | None = np.ones(system.layout.size)
-        for level in create_levels(system, self._coarsening, self._count):
+        for level in create_levels(system, coarsening, count):
             assert scale is not None
             self._levels.append(IsometricLevel(level, scale))
             scale = self._levels[-1].coarse_scale
