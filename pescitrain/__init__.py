@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from pescitrain.errors import RestartError as RestartError
     from pescitrain.geometry import Box as Box
     from pescitrain.geometry import Mesh as Mesh
+    from pescitrain.problem import Classes as Classes
+    from pescitrain.problem import ClassificationProblem as ClassificationProblem
     from pescitrain.problem import Data as Data
     from pescitrain.problem import Dirichlet as Dirichlet
     from pescitrain.problem import Initial as Initial
+    from pescitrain.problem import LabelledData as LabelledData
     from pescitrain.problem import Lifting as Lifting
     from pescitrain.problem import Neumann as Neumann
     from pescitrain.problem import Operator as Operator
@@ -38,9 +41,12 @@ _HOME = {
     **dict.fromkeys(("Box", "Mesh"), "geometry"),
     **dict.fromkeys(
         (
+            "Classes",
+            "ClassificationProblem",
             "Data",
             "Dirichlet",
             "Initial",
+            "LabelledData",
             "Lifting",
             "Neumann",
             "Operator",

@@ -22,7 +22,19 @@ from pescitrain.networks import MLP, FourierFeatures, Laplacian, PeriodicFeature
 from pescitrain.networks.components import Component
 from pescitrain.networks.device import HOST
 from pescitrain.networks.parameters import FlatParameters
-from pescitrain.problem import Data, Dirichlet, Initial, Lifting, Neumann, Periodic, Problem, Residual, Robin, Surrogate
+from pescitrain.problem import (
+    Classes,
+    Data,
+    Dirichlet,
+    Initial,
+    Lifting,
+    Neumann,
+    Periodic,
+    Problem,
+    Residual,
+    Robin,
+    Surrogate,
+)
 from pescitrain.problem.field import Coordinates, Field, Normal
 from pescitrain.problem.problem import Unknown
 from pescitrain.problem.surrogate import network_outputs
@@ -249,6 +261,12 @@ def _one_point() -> Toy:
     return Toy([Data(np.array([[0.3, -0.4]]), np.array([0.7]))])
 
 
+def _classes() -> Toy:
+    random = np.random.default_rng(2)
+    points = random.uniform(-1.0, 1.0, (11, 2))
+    return Toy([Classes(points, random.integers(0, 3, 11), weight=2.0)], fields=("a", "b", "c"))
+
+
 CASES = {
     "poisson": Case(_poisson),
     "poisson, gelu": Case(_poisson, mlp(activation="gelu")),
@@ -266,6 +284,7 @@ CASES = {
     "mixed outputs": Case(_mixed_outputs),
     "second field only": Case(_second_field_only),
     "data at one point": Case(_one_point),
+    "classes": Case(_classes),
 }
 
 
@@ -324,7 +343,8 @@ def residual_by_torch(evaluator: Evaluator, theta: Tensor) -> Tensor:
         parts = given if isinstance(given, tuple | list) else [given]
         share = torch.from_numpy(samples.points.weights / samples.points.weights.sum())
         scale = (samples.term.weight * share).sqrt()
-        rows.append((torch.stack(list(parts), dim=1) * scale[:, None]).reshape(-1))
+        outputs = samples.term.loss.rows(torch.stack(list(parts), dim=1), known.get("__data__"))
+        rows.append((outputs * scale[:, None]).reshape(-1))
     return torch.cat(rows)
 
 

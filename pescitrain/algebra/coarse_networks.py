@@ -19,6 +19,8 @@ from pescitrain.networks.parameters import FlatParameters
 def coarse_evaluator(fine: Evaluator, level: Level) -> Evaluator:
     """φ of the networks of a coarser level, on the samples of the finer one, which they share. Not collective.
 
+    A closure costs the share of its parameters in those of the finest network.
+
     Raises
     ------
     OptionError     a network that is no MLP or ResNet
@@ -37,7 +39,8 @@ def coarse_evaluator(fine: Evaluator, level: Level) -> Evaluator:
     surrogate = fine.surrogate.with_networks(networks).to(fine.parameters.device)
     unknowns = [(name, float(unknown.detach()[0])) for name, unknown in fine.parameters.unknowns.items()]
     coarse = Evaluator(fine.problem, surrogate, FlatParameters(surrogate.networks, unknowns), fine.samples, fine.comm)
-    coarse.counters, coarse.arithmetic = fine.counters, fine.arithmetic
+    coarse.counters, coarse.arithmetic, coarse.batches = fine.counters, fine.arithmetic, fine.batches
+    coarse.cost = fine.cost * coarse.parameters.size / fine.parameters.size
     return coarse
 
 

@@ -21,10 +21,14 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Level:
-    """The parameters of one network of the hierarchy: their distribution, and the shapes of each layer's tensors."""
+    """The parameters of one network of the hierarchy: their distribution, and the shapes of each layer's tensors.
+
+    ``number``: 0 for the network that is trained, 1 for the next coarser one, …
+    """
 
     layout: Layout
     shapes: list[list[Shape]]
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,13 @@ def coarsen(fine: Level, kind: Coarsening, generator: np.random.Generator | None
     size, old = transfer.layers[-1].stop, fine.layout
     if size == old.size:
         raise OptionError(
-            f"-hier_type {kind}: a network of {len(old.layers)} layers cannot be coarsened further; lower -hier_levels"
+            f"-hier_type {kind}: a network of {len(old.layers)} layers cannot be coarsened further; lower -hier_levels "
+            f"to {fine.number + 1}"
         )
     first = np.full(size, old.size)
     np.minimum.at(first, transfer.columns, transfer.rows)
-    coarse = Level(Layout(transfer.layers, np.searchsorted(first, old.starts), old.comm), transfer.shapes)
+    layout = Layout(transfer.layers, np.searchsorted(first, old.starts), old.comm)
+    coarse = Level(layout, transfer.shapes, fine.number + 1)
     return coarse, _matrix(transfer, old, coarse.layout)
 
 

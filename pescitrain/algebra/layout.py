@@ -48,13 +48,19 @@ class ParameterLayout(Layout):
     ----------
     parameters : Parameters         the order of θ and its layers
     comm : PETSc.Comm                   the ranks that share θ
-    ownership : "blocks" or "even"      a rank owns whole layers, balanced by their sizes, or n / ranks entries each
+    ownership : "blocks" or "even"      a rank owns whole layers, balanced by their sizes, or n / ranks entries each;
+                                        or where the part of each rank starts, as in :class:`Layout`
     """
 
     def __init__(
-        self, parameters: Parameters, comm: PETSc.Comm, ownership: Literal["blocks", "even"] = "blocks"
+        self,
+        parameters: Parameters,
+        comm: PETSc.Comm,
+        ownership: Literal["blocks", "even"] | NDArray[np.integer] = "blocks",
     ) -> None:
-        if ownership == "blocks":
+        if not isinstance(ownership, str):
+            starts = ownership
+        elif ownership == "blocks":
             starts = _starts_of_whole_layers(parameters.layers, parameters.size, comm.size)
         else:
             starts = np.array([parameters.size * rank // comm.size for rank in range(comm.size + 1)])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pescitrain.errors import EvaluationError
 from pescitrain.evaluation.arithmetic import Arithmetic
+from pescitrain.evaluation.batches import Batches
 from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, FunctionalJacobian
 from pescitrain.evaluation.linearization import ChunkPlace, Linearization
@@ -31,7 +32,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Value:
-    """φ at a point, and the part of each term (½ weight · mean r²)."""
+    """φ at a point, and the part of each term (weight · mean ℓ; of squares ½ weight · mean r²)."""
 
     objective: float
     terms: Array
@@ -54,29 +55,33 @@ class _RecentPoints:
     def clear(self) -> None:
         self._points.clear()
 
-    def find(self, theta: Array) -> _Point | None:
-        return self._points.get(self._key(theta))
+    def find(self, theta: Array, batch: int) -> _Point | None:
+        return self._points.get(self._key(theta, batch))
 
-    def add(self, theta: Array, value: Value, gradient: Array | None) -> None:
-        key = self._key(theta)
+    def add(self, theta: Array, batch: int, value: Value, gradient: Array | None) -> None:
+        key = self._key(theta, batch)
         self._points.pop(key, None)  # what is evaluated again is recent again
         self._points[key] = _Point(value, gradient)
         while len(self._points) > self.CAPACITY:
             del self._points[next(iter(self._points))]
 
     @staticmethod
-    def _key(theta: Array) -> bytes:
-        return hashlib.blake2b(theta.tobytes(), digest_size=16).digest()
+    def _key(theta: Array, batch: int) -> bytes:
+        return hashlib.blake2b(theta.tobytes(), digest_size=16, salt=batch.to_bytes(8, "little")).digest()
 
 
 class Evaluator:
     """φ(θ) = ½‖r(θ)‖², its gradient and its linearization; θ (n,) is given whole on every rank.
+
+    Of terms with another loss than squares, the rows r are such that ∇φ = Jᵀr and JᵀJ is the generalized Gauss–Newton
+    matrix; φ is then not ½‖r‖², and :attr:`quadratic` is false.
 
     Points are distributed over ranks; every evaluation makes one reduction, in which ranks also agree on failure: a
     Python error in the residual of one rank raises :class:`EvaluationError` on all of them. A value that is not finite
     is no error: φ = +inf with a zero gradient, which line searches and trust regions step back from.
 
     ``cost``: what a pass over all points counts as; below 1 for a coarser network on the way to a finer one.
+    ``batches``: where there are any, φ and ∇φ are those of the present batch, which counts by its share.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class Evaluator:
         self.parameters, self.samples, self.comm = parameters, samples, comm
         self.surrogate, self.problem = surrogate, problem
         self.counters, self.cost = Counters(), 1.0
+        self.batches: Batches | None = None
         self.arithmetic = Arithmetic(parameters.device)
         self.residuals = Residuals(problem, surrogate, parameters.unknowns)
         self._recent = _RecentPoints()
@@ -104,56 +110,63 @@ class Evaluator:
         """m, the number of residual rows over all ranks."""
         return sum(len(samples.points) * samples.rows for samples in self.samples)
 
+    @property
+    def quadratic(self) -> bool:
+        """Whether φ = ½‖r‖² with J = ∂r/∂θ."""
+        return all(samples.term.loss.quadratic for samples in self.samples)
+
     def objective(self, theta: Array) -> Value:
         """φ(θ). Collective; free where θ is one of the last points that were evaluated."""
-        known = self._recent.find(theta)
+        known = self._recent.find(theta, self._batch)
         if known is not None:
             return known.value
         self.parameters.put(theta)
-        self.counters.objective += self.cost
+        self.counters.objective += self._cost
         value = _value(self._reduced("Objective", len(self.samples), self._add_objective))
-        self._recent.add(theta, value, None)
+        self._recent.add(theta, self._batch, value, None)
         return value
 
     def objective_gradient(self, theta: Array) -> tuple[Value, Array]:
         """φ(θ) and ∇φ(θ) (n,), the same on all ranks. Collective; free as :meth:`objective` is."""
-        known = self._recent.find(theta)
+        known = self._recent.find(theta, self._batch)
         if known is not None and known.gradient is not None:
             return known.value, known.gradient
         self.parameters.put(theta)
-        self.counters.gradient += self.cost
+        self.counters.gradient += self._cost
         size = len(self.samples) + self.parameters.size
         buffer = self._reduced("Gradient", size, self._add_objective_gradient)
         value, gradient = _value(buffer[: len(self.samples)]), buffer[len(self.samples) :]
         if not (np.isfinite(value.objective) and np.isfinite(gradient).all()):
             value, gradient = Value(np.inf, value.terms), np.zeros_like(gradient)
-        self._recent.add(theta, value, gradient)
+        self._recent.add(theta, self._batch, value, gradient)
         return value, gradient
 
     def learn(self, theta: Array, value: Value, gradient: Array) -> None:
         """Take φ and ∇φ = Jᵀr (n,) of a point that a solver has from a linearization. Not collective."""
-        self._recent.add(theta, value, gradient)
+        self._recent.add(theta, self._batch, value, gradient)
 
     def forget(self) -> None:
         """Evaluate anew at the next call: for a host that changed a coefficient of the problem. Not collective."""
         self._recent.clear()
+        if self.batches is not None:
+            self.batches.forget()
 
     def residual(self, theta: Array) -> Array:
         """This rank's residual rows (m_local,); φ at this point is known afterwards. Collective."""
         self.parameters.put(theta)
-        self.counters.objective += self.cost
+        self.counters.objective += self._cost
         parts: list[Array] = []
 
         def work(buffer: Array) -> None:
             with torch.no_grad():
                 for term, samples, chunk in self._chunks():
-                    rows = self.residuals.rows(samples, chunk, Tape())
-                    buffer[term] += 0.5 * float(rows.square().sum())
+                    rows, objective = self.residuals.rows_and_objective(samples, chunk, Tape())
+                    buffer[term] += float(objective)
                     parts.append(on_host(rows.reshape(-1)))
 
         value = _value(self._reduced("Residual", len(self.samples), work))
-        if self._recent.find(theta) is None:
-            self._recent.add(theta, value, None)
+        if self._recent.find(theta, self._batch) is None:
+            self._recent.add(theta, self._batch, value, None)
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def residual_at(self, theta: Array, samples: TermSamples, x: Array) -> Array:
@@ -186,21 +199,22 @@ class Evaluator:
                 if isinstance(chunk, OperatorChunk):
                     jacobian = OperatorJacobian(self.residuals, samples, chunk, self.parameters)
                     rows = jacobian.residual()
+                    objective = 0.5 * rows.square().sum()
                     jacobians.append(jacobian)
                 elif self.residuals.has_taylor_mode(samples):
                     recorder = Recorder()
-                    rows = self.residuals.rows(samples, chunk, recorder)
+                    rows, objective = self.residuals.rows_and_objective(samples, chunk, recorder)
                     jacobians.append(FactoredJacobian(rows, recorder, samples.sides, self.parameters))
                 else:
                     with torch.no_grad():
-                        rows = self.residuals.rows(samples, chunk, Tape())
+                        rows, objective = self.residuals.rows_and_objective(samples, chunk, Tape())
                     jacobians.append(FunctionalJacobian(self.residuals, samples, chunk, self.parameters))
                 residuals.append(on_host(rows.reshape(-1)))
-                buffer[term] += 0.5 * float(rows.detach().square().sum())
+                buffer[term] += float(objective.detach())
 
         value = _value(self._reduced("Linearize", len(self.samples), work))
-        if self._recent.find(theta) is None:
-            self._recent.add(theta, value, None)
+        if self._recent.find(theta, self._batch) is None:
+            self._recent.add(theta, self._batch, value, None)
         residual = np.concatenate(residuals) if residuals else np.zeros(0)
         return Linearization(
             self.comm,
@@ -224,19 +238,28 @@ class Evaluator:
                 first += chunk.samples
         return places
 
+    @property
+    def _batch(self) -> int:
+        return 0 if self.batches is None else self.batches.number
+
+    @property
+    def _cost(self) -> float:
+        return self.cost if self.batches is None else self.cost * self.batches.share
+
     def _chunks(self) -> list[tuple[int, TermSamples, Chunk]]:
+        if self.batches is not None:
+            return self.batches.chunks()
         return [(term, samples, chunk) for term, samples in enumerate(self.samples) for chunk in samples.chunks]
 
     def _add_objective(self, buffer: Array) -> None:
         with torch.no_grad():
             for term, samples, chunk in self._chunks():
-                rows = self.residuals.rows(samples, chunk, Tape())
-                buffer[term] += 0.5 * float(rows.square().sum())
+                buffer[term] += float(self.residuals.rows_and_objective(samples, chunk, Tape())[1])
 
     def _add_objective_gradient(self, buffer: Array) -> None:
         self.parameters.zero_gradient()
         for term, samples, chunk in self._chunks():
-            objective = 0.5 * self.residuals.rows(samples, chunk, Tape()).square().sum()
+            objective = self.residuals.rows_and_objective(samples, chunk, Tape())[1]
             if objective.requires_grad:  # not so where a term depends on frozen parameters alone
                 objective.backward()
             buffer[term] += float(objective.detach())

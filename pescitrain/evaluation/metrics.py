@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import nn
 
 from pescitrain.networks.device import evaluate
+from pescitrain.problem.classification import LabelledData
 from pescitrain.problem.operator import OperatorData
 
 Array = NDArray[np.float64]
@@ -17,7 +19,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Errors:
-    """Relative L2 error (all outputs together) and largest absolute error."""
+    """Relative L2 error (all outputs together) and largest absolute error; of classes the share of wrong ones, and the
+    largest probability of a sample's not being in its class."""
 
     rel_l2: float
     maximum: float
@@ -31,6 +34,8 @@ class ErrorMetric:
     surrogate : Module      (M, d) -> (M, k)
     x : (M, d), weights : (M,), reference : (M, k)      the same on all ranks
     """
+
+    name = "relative error"
 
     def __init__(self, surrogate: nn.Module, x: Array, weights: Array, reference: Array, comm: MPI.Intracomm) -> None:
         self.surrogate, self.comm = surrogate, comm
@@ -56,6 +61,8 @@ class OperatorErrorMetric:
     data : OperatorData     the same on all ranks; every rank evaluates its share of the functions
     """
 
+    name = "relative error"
+
     def __init__(self, surrogate: nn.Module, data: OperatorData, comm: MPI.Intracomm) -> None:
         self.surrogate, self.data, self.comm = surrogate, data, comm
         self._mine = slice(len(data) * comm.rank // comm.size, len(data) * (comm.rank + 1) // comm.size)
@@ -67,3 +74,27 @@ class OperatorErrorMetric:
         relative = np.sqrt((difference**2).mean(1)) / data.norms[mine]
         largest = self.comm.allreduce(float(np.abs(difference).max(initial=0.0)), MPI.MAX)
         return Errors(self.comm.allreduce(float(relative.sum())) / len(data), largest)
+
+
+class ClassificationMetric:
+    """The share of samples whose largest output is not that of their class.
+
+    Parameters
+    ----------
+    surrogate : Module      (N, d) -> (N, k)
+    data : LabelledData     the same on all ranks; every rank evaluates its share of the samples
+    """
+
+    name = "wrong classes"
+
+    def __init__(self, surrogate: nn.Module, data: LabelledData, comm: MPI.Intracomm) -> None:
+        self.surrogate, self.data, self.comm = surrogate, data, comm
+        self._mine = slice(len(data) * comm.rank // comm.size, len(data) * (comm.rank + 1) // comm.size)
+
+    def evaluate(self) -> Errors:
+        """The share for the surrogate as it is now. Collective: two reductions."""
+        logits, labels = evaluate(self.surrogate, self.data.inputs[self._mine]), self.data.labels[self._mine]
+        wrong = self.comm.allreduce(int((logits.argmax(1) != labels).sum()))
+        missed = 1.0 - np.take_along_axis(softmax(logits, axis=1), labels[:, None], axis=1)
+        largest = self.comm.allreduce(float(missed.max(initial=0.0)), MPI.MAX)
+        return Errors(wrong / len(self.data), largest)

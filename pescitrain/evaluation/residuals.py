@@ -19,7 +19,10 @@ from pescitrain.problem.surrogate import Surrogate
 
 
 class Residuals:
-    """Residual rows of a problem, scaled so that φ = ½ Σ rows²; local to this rank.
+    """The outputs of the terms of a problem, and what they cost; local to this rank.
+
+    Rows are those of the loss of a term (:mod:`~pescitrain.problem.losses`), scaled so that ∇φ = Jᵀr; of squares they
+    are the residual, and φ = ½ Σ rows².
 
     ``first_layers``: network -> the layer where its sweeps begin, for chunks that hold the jets before it.
     """
@@ -41,8 +44,19 @@ class Residuals:
 
     def rows(self, samples: TermSamples, chunk: Chunk, tape: Tape) -> Tensor:
         """(N, k) for the parameters in the modules, as ``tape`` hands them out; differentiable."""
+        return self.rows_and_objective(samples, chunk, tape)[0]
+
+    def rows_and_objective(self, samples: TermSamples, chunk: Chunk, tape: Tape) -> tuple[Tensor, Tensor]:
+        """As :meth:`rows`, and their part of φ (); both are differentiable."""
+        loss, outputs = samples.term.loss, self._outputs(samples, chunk, tape)
+        rows = loss.rows(outputs, chunk.data) * chunk.scale.unsqueeze(1)
+        if loss.quadratic:
+            return rows, 0.5 * rows.square().sum()
+        return rows, chunk.scale.square() @ loss.values(outputs, chunk.data)
+
+    def _outputs(self, samples: TermSamples, chunk: Chunk, tape: Tape) -> Tensor:
         if isinstance(chunk, OperatorChunk):
-            return self._operator_rows(samples, chunk, tape)
+            return self._operator_difference(samples, chunk, tape)
         jets = []
         for name in samples.networks:
             network = self.surrogate.networks[name]
@@ -62,10 +76,10 @@ class Residuals:
         outputs = network.forward_jet(chunk.embedded[name], samples.components, tape, first)[0].t()
         return outputs if name == BRANCH else basis_functions(outputs, chunk.basis_factor)
 
-    def _operator_rows(self, samples: TermSamples, chunk: OperatorChunk, tape: Tape) -> Tensor:
+    def _operator_difference(self, samples: TermSamples, chunk: OperatorChunk, tape: Tape) -> Tensor:
         branch, basis = (self.operator_outputs(samples, chunk, name, tape) for name in (BRANCH, TRUNK))
         assert chunk.data is not None
-        return (branch @ basis.t() - chunk.data) * chunk.scale.unsqueeze(1)
+        return branch @ basis.t() - chunk.data
 
     def rows_of(self, samples: TermSamples, chunk: Chunk, parameters: Mapping[str, Tensor]) -> Tensor:
         """(N, k) as a pure function of parameters by their names in θ, for `torch.func`."""
@@ -79,7 +93,8 @@ class Residuals:
                 return torch.func.functional_call(network, own, (x,))
 
             jets.append(jet_of_function(call, chunk.x, samples.components))
-        return self._from_jets(samples, chunk, jets, {name: parameters[name] for name in self.unknowns})
+        outputs = self._from_jets(samples, chunk, jets, {name: parameters[name] for name in self.unknowns})
+        return samples.term.loss.rows(outputs, chunk.data) * chunk.scale.unsqueeze(1)
 
     def _from_jets(self, samples: TermSamples, chunk: Chunk, jets: list[Tensor], unknowns: dict[str, Tensor]) -> Tensor:
         jet = self._lift(samples, chunk, jets[0] if len(jets) == 1 else torch.cat(jets, dim=1))
@@ -94,8 +109,7 @@ class Residuals:
             other = Field(name, self._coordinates, lookup(1, column), normal) if samples.sides == 2 else None
             fields[name] = Field(name, self._coordinates, lookup(0, column), normal, other)
         known = gather_known(self.problem, chunk.x[:count], fields, unknowns, normal, chunk.data)
-        rows = stack_rows(samples.term, samples.term.residual(known), count)
-        return rows * chunk.scale.unsqueeze(1)
+        return stack_rows(samples.term, samples.term.residual(known), count)
 
     def _lift(self, samples: TermSamples, chunk: Chunk, jet: Tensor) -> Tensor:
         """The jet of the fields (C, fields used, M) from the jet of the networks (C, outputs, M)."""

@@ -1,5 +1,7 @@
 """What is to be solved: terms on points, liftings, and the surrogate that they train."""
 
+from pescitrain.problem.classification import ClassificationProblem as ClassificationProblem
+from pescitrain.problem.classification import LabelledData as LabelledData
 from pescitrain.problem.liftings import Lifting as Lifting
 from pescitrain.problem.operator import Operator as Operator
 from pescitrain.problem.operator import OperatorData as OperatorData
@@ -8,6 +10,7 @@ from pescitrain.problem.operator import OperatorSurrogate as OperatorSurrogate
 from pescitrain.problem.problem import Problem as Problem
 from pescitrain.problem.problem import Unknown as Unknown
 from pescitrain.problem.surrogate import Surrogate as Surrogate
+from pescitrain.problem.terms import Classes as Classes
 from pescitrain.problem.terms import Data as Data
 from pescitrain.problem.terms import Dirichlet as Dirichlet
 from pescitrain.problem.terms import Initial as Initial

@@ -52,7 +52,7 @@ class Problem:
     """
 
     coordinates: Sequence[str] = ("x", "y")
-    fields: ClassVar[Sequence[str]] = ("u",)
+    fields: Sequence[str] = ("u",)
     unknowns: ClassVar[dict[str, Unknown]] = {}
     networks: ClassVar[dict[str, Sequence[str]]] = {}
     periodic: ClassVar[dict[str, float]] = {}

@@ -1,7 +1,8 @@
 """The terms of a problem: equations in regions, conditions on boundaries, data at points.
 
 Each term is a residual vector on a set of points. The objective of a problem is φ = ½ Σ weight · mean(r²), the mean
-taken with the measure of the points, so that a weight means the same for any number of points and any mesh.
+taken with the measure of the points, so that a weight means the same for any number of points and any mesh. Classes
+cost the cross-entropy in place of half the square.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from pescitrain.errors import ProblemError
 from pescitrain.problem.field import ByName
+from pescitrain.problem.losses import Loss, SoftmaxCrossEntropy, Squares
 
 Value = float | Callable[..., Any]
 """A number, or a function of what its argument names ask for (coordinates, fields, unknowns, n)."""
@@ -43,6 +45,7 @@ class Term:
     name: str = ""
     points: int | None = None
     place: Literal["interior", "boundary", "points"] = dataclasses.field(default="boundary", init=False)
+    loss: ClassVar[Loss] = Squares()
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.weight < float("inf"):
@@ -219,3 +222,27 @@ class Data(Term):
 
     def residual(self, known: dict[str, Any]) -> Rows:
         return _only_field(self, self.field, known) - known["__data__"]
+
+
+@dataclass
+class Classes(Data):
+    """The class (N,) of each of given points (N, d): 0, 1, …, as many as the problem has fields, which are the logits.
+
+    The mean of the soft-max cross-entropy is minimised.
+    """
+
+    loss = SoftmaxCrossEntropy()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.data < 0).any() or (self.data != np.round(self.data)).any():
+            raise ProblemError(f"term {self.label!r}: classes are the whole numbers 0, 1, …")
+
+    def residual(self, known: dict[str, Any]) -> Rows:
+        logits = list(known["__fields__"].values())
+        if self.data.max(initial=0) >= len(logits):
+            raise ProblemError(
+                f"term {self.label!r}: class {self.data.max():g} needs {self.data.max() + 1:g} fields, there are "
+                f"{len(logits)}"
+            )
+        return logits

@@ -21,6 +21,9 @@ SHIPPED: dict[str, str] = {
     "poisson2d": "pescitrain.problems.poisson2d:Poisson2D",
     "poisson5d": "pescitrain.problems.poisson5d:Poisson5D",
     "heat1d": "pescitrain.problems.heat1d:Heat1D",
+    "spirals": "pescitrain.problems.spirals:Spirals",
+    "smiley": "pescitrain.problems.smiley:Smiley",
+    "signals": "pescitrain.problems.signals:Signals",
     "advection_operator": "pescitrain.problems.advection_operator:AdvectionOperator",
     "diffusion_operator": "pescitrain.problems.diffusion_operator:DiffusionOperator",
 }

@@ -16,13 +16,22 @@ from pescitrain.algebra import ParameterLayout, System, decompose
 from pescitrain.algebra.decomposition import PartitionType
 from pescitrain.errors import OptionError, ProblemError
 from pescitrain.evaluation import Evaluator, SamplingPlan, sample_terms
-from pescitrain.evaluation.metrics import ErrorMetric, OperatorErrorMetric
+from pescitrain.evaluation.batches import Batches
+from pescitrain.evaluation.metrics import ClassificationMetric, ErrorMetric, OperatorErrorMetric
 from pescitrain.geometry import Box, Mesh, ReferenceField, Sampling
 from pescitrain.networks import MLP, FourierFeatures, Network, PeriodicFeatures, ResNet, ScaleToUnitBox
 from pescitrain.networks.device import find_device
 from pescitrain.networks.network import ExtraFeatures
 from pescitrain.networks.parameters import FlatParameters
-from pescitrain.problem import Dirichlet, Lifting, OperatorProblem, OperatorSurrogate, Problem, Surrogate
+from pescitrain.problem import (
+    ClassificationProblem,
+    Dirichlet,
+    Lifting,
+    OperatorProblem,
+    OperatorSurrogate,
+    Problem,
+    Surrogate,
+)
 from pescitrain.problem.field import ByName
 from pescitrain.problem.liftings import from_boundary
 from pescitrain.problem.operator import BRANCH, TRUNK
@@ -32,6 +41,7 @@ from pescitrain.run.loading import find_file
 from pescitrain.run.options import Settings
 
 Array = NDArray[np.float64]
+Metric = ErrorMetric | OperatorErrorMetric | ClassificationMetric
 
 
 @dataclass
@@ -42,7 +52,7 @@ class Setup:
     domain: Box | Mesh
     surrogate: Surrogate
     system: System
-    metric: ErrorMetric | OperatorErrorMetric | None
+    metric: Metric | None
 
     @property
     def evaluator(self) -> Evaluator:
@@ -94,13 +104,18 @@ def build_in(
         plan = sampling_plan(settings, isinstance(domain, Mesh))
         samples = sample_terms(problem, surrogate, domain, plan, comm.rank, comm.size, chunk_size, weights)
     evaluator = Evaluator(problem, surrogate, parameters, samples, mpi_comm)
+    if settings.sample_batch:
+        evaluator.batches = Batches(samples, mpi_comm, settings.sample_batch, settings.seed)
     layout = ParameterLayout(parameters, comm, "even" if settings.part_owner == "even" else "blocks")
     blocks = decompose(parameters.layers, _partition(settings.part_type), settings.part_blocks, settings.part_overlap)
     system = System(evaluator, layout, blocks, bounds_of(problem, parameters))
-    metric: ErrorMetric | OperatorErrorMetric | None
+    metric: Metric | None
     if isinstance(problem, OperatorProblem):
         with together(mpi_comm, settings.problem):
             metric = OperatorErrorMetric(surrogate, problem.validation(), mpi_comm)
+    elif isinstance(problem, ClassificationProblem):
+        with together(mpi_comm, settings.problem):
+            metric = ClassificationMetric(surrogate, problem.validation(), mpi_comm)
     else:
         metric = create_metric(problem, settings, domain, surrogate, mpi_comm)
     return Setup(problem, domain, surrogate, system, metric)

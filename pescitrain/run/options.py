@@ -96,6 +96,12 @@ class SampleOptions:
         1, "the equations hold in a part of the time that grows to all of it in this many windows", minimum=1
     )
     sample_time_window_interval: int = option(50, "iterations between windows", minimum=1)
+    sample_batch: int = option(
+        0,
+        "samples of all terms together that an iteration sees, another batch each time, for adam, adagrad, mladagrad, "
+        "sgd and soap; 0: all",
+        minimum=0,
+    )
     sample_chunk: int | None = option(
         None, "samples that are evaluated at a time; choose by the cache", minimum=1, note="1000, on a GPU 16384"
     )

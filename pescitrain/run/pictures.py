@@ -18,8 +18,8 @@ matplotlib.use("Agg", force=False)
 Array = NDArray[np.float64]
 
 
-def draw_convergence(columns: list[str], rows: list[list[Any]], title: str, path: Path) -> None:
-    """Objective with its terms, gradient and error against closures."""
+def draw_convergence(columns: list[str], rows: list[list[Any]], metric: str, title: str, path: Path) -> None:
+    """Objective with its terms, gradient and error against closures; ``metric``: what the error is."""
     if not rows:
         return
     data = {name: np.array([float(row[k]) if row[k] != "" else np.nan for row in rows]) for k, name in
@@ -35,7 +35,7 @@ def draw_convergence(columns: list[str], rows: list[list[Any]], title: str, path
     left.legend(fontsize=8)
     known = np.isfinite(data["rel_l2"])
     if known.any():
-        right.semilogy(closures[known], data["rel_l2"][known], "o-", markersize=3, label="relative L2 error")
+        right.semilogy(closures[known], data["rel_l2"][known], "o-", markersize=3, label=metric)
     right.semilogy(closures, data["gradient_norm"], color="grey", linewidth=1, label="gradient norm")
     right.set(xlabel="closures (passes over all points)", title="error and gradient")
     right.legend(fontsize=8)

@@ -134,6 +134,7 @@ def write_results(folder: Path, setup: Setup, settings: Settings, history: Histo
     write_vtu(solution, folder / "solution.vtu")
     if settings.out_pictures:
         name = settings.problem.rpartition("/")[2]
-        draw_convergence(history.columns, history.rows, name, folder / "convergence.png")
+        metric = "error" if setup.metric is None else setup.metric.name
+        draw_convergence(history.columns, history.rows, metric, name, folder / "convergence.png")
         draw_solution(solution, tuple(setup.problem.coordinates), name, folder / "solution.png")
     return notices

@@ -28,6 +28,7 @@ REMEDY = {
     "DIVERGED_TR_REDUCTION": "the trust region shrank to nothing: precision may be exhausted, or try -tao_type blmvm",
     "DIVERGED_TR_DELTA": "the trust region shrank to nothing: precision may be exhausted, or try -tao_type blmvm",
     "DIVERGED_DTOL": "the gradient grew beyond -snes_divergence_tolerance: try -snes_type newtontr",
+    "DIVERGED_INNER": "a solve on one of the networks failed: try other -fas_levels_* and -fas_coarse_* options",
     "DIVERGED_LOCAL_MIN": "a local minimum of the gradient norm: try -snes_type newtontr or another -seed",
 }
 
@@ -64,7 +65,9 @@ def decline_per_hundred(rows: list[list[Any]]) -> float | None:
     return 1.0 - (now / before) ** (100.0 / span) if 0.0 < now < before else None
 
 
-def cost_and_quality(iterations: int, closures: float, seconds: float, objective: float, error: float | None) -> str:
-    """The second half."""
-    quality = f"; relative error {error:.1e}" if error is not None else ""
+def cost_and_quality(
+    iterations: int, closures: float, seconds: float, objective: float, error: float | None, metric: str
+) -> str:
+    """The second half; ``metric``: what the error is called."""
+    quality = f"; {metric} {error:.1e}" if error is not None else ""
     return f"{iterations} iterations, {closures:g} closures, {seconds:.0f} s; objective {objective:.3e}{quality}."

@@ -157,7 +157,8 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
         say(f"warning: {sentence}")
     for sentence in unused(list(user), copies):
         say(f"note: {sentence}")
-    return _last_words(results, history, summary, settings)
+    metric = training.setup.metric
+    return _last_words(results, history, summary, settings, "error" if metric is None else metric.name)
 
 
 def _write(
@@ -193,7 +194,7 @@ def _write(
     return summary
 
 
-def _last_words(results: list[StageResult], history: History, summary: dict, settings: Settings) -> int:
+def _last_words(results: list[StageResult], history: History, summary: dict, settings: Settings, metric: str) -> int:
     """The sentence that closes a run, and its exit code."""
     last = results[-1]
     method = last.solver.split(":")[0]
@@ -205,7 +206,7 @@ def _last_words(results: list[StageResult], history: History, summary: dict, set
     )
     objective = float("nan") if summary["objective"] is None else summary["objective"]
     second_half = cost_and_quality(
-        summary["iterations"], summary["closures"], summary["wall_s"], objective, summary["rel_l2"]
+        summary["iterations"], summary["closures"], summary["wall_s"], objective, summary["rel_l2"], metric
     )
     say(f"{first_half}. {second_half}")
     return FAILURE if last.outcome.diverged and not last.stopped_by_time else SUCCESS

@@ -9,7 +9,7 @@ import meshio
 import numpy as np
 from numpy.typing import NDArray
 
-from pescitrain.evaluation.metrics import OperatorErrorMetric
+from pescitrain.evaluation.metrics import ErrorMetric, OperatorErrorMetric
 from pescitrain.geometry import Box, Mesh
 from pescitrain.networks.device import evaluate
 from pescitrain.problem import OperatorData
@@ -49,8 +49,9 @@ def compute_solution(setup: Setup) -> Solution:
     names = setup.surrogate.outputs
     values = evaluate(setup.surrogate, nodes)
     solution = Solution(nodes, cells, {name: values[:, k] for k, name in enumerate(names)})
-    if setup.metric is not None and len(setup.metric.x) == len(nodes) and np.array_equal(setup.metric.x, nodes):
-        solution.reference = {name: setup.metric.reference[:, k] for k, name in enumerate(names)}
+    metric = setup.metric
+    if isinstance(metric, ErrorMetric) and len(metric.x) == len(nodes) and np.array_equal(metric.x, nodes):
+        solution.reference = {name: metric.reference[:, k] for k, name in enumerate(names)}
     try:
         solution.residual = _residuals(setup, nodes, cells)
     except Exception as error:  # a user's residual may fail at points that training does not use

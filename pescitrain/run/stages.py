@@ -248,6 +248,8 @@ class Training:
         theta = layout.vec_from(state.theta)
         evaluator, before = self.setup.evaluator, dict(vars(self.setup.evaluator.counters))
         self.clock.start()
+        if evaluator.batches is not None:
+            evaluator.batches.show(state.iteration)
         with PETSc.Log.Stage("Train"):
             start, _ = evaluator.objective_gradient(state.theta)  # the solver finds it cached
         if state.iteration > 0:

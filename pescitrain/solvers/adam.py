@@ -7,10 +7,11 @@ from petsc4py import PETSc
 
 from pescitrain.algebra import ParameterLayout
 from pescitrain.solvers.outcome import Memory
+from pescitrain.solvers.stochastic import Stochastic
 
 
-class Adam:
-    """Adaptive moment estimation on the full batch.
+class Adam(Stochastic):
+    """Adaptive moment estimation, on all samples or with ``-sample_batch``.
 
     s = −lr · m̂ / (√v̂ + ε) with bias-corrected moments of the gradient (Kingma & Ba, ICLR 2015, algorithm 1).
 
@@ -22,7 +23,6 @@ class Adam:
 
     def __init__(self) -> None:
         self.learning_rate, self.beta1, self.beta2, self.epsilon, self.decay = 1e-3, 0.9, 0.999, 1e-8, 1.0
-        self.steps = 0
         self.first: np.ndarray | None = None
         self.second: np.ndarray | None = None
 
@@ -51,6 +51,7 @@ class Adam:
         deviation = np.sqrt(self.second / (1.0 - self.beta2**self.steps)) + self.epsilon
         rate = self.learning_rate * self.decay ** (self.steps - 1)
         step.setArray(-rate * mean / deviation)
+        self.next_batch()
 
     def save(self, layout: ParameterLayout) -> Memory:
         """Both moments and the number of steps. Collective."""

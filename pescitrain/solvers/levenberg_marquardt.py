@@ -43,7 +43,8 @@ class LevenbergMarquardt:
     a = −(A + λI)⁻¹ Jᵀ r_ss, r_ss ≈ (2/h) ((r(θ + h s) − r)/h − J s) (Transtrum & Sethna, arXiv:1201.5885).
     λ follows the ratio ρ of measured to predicted reduction (Nielsen, IMM-REP-1999-05). The rows of J are distributed
     over ranks; the factorisation is the same on all of them. Bounds are kept by projection, with the parameters held
-    at a bound left out of the system.
+    at a bound left out of the system. Where a loss is not a square, A is the generalized Gauss–Newton matrix, and there
+    is no acceleration.
 
     Options (with the prefix of the Tao)
     ------------------------------------
@@ -210,7 +211,7 @@ class LevenbergMarquardt:
             velocity = kept - solve(linearization.residual + linearization.times(kept))
         product = linearization.times(velocity)
         moved = velocity
-        if self.geodesic:
+        if self.geodesic and system.evaluator.quadratic:  # else rows at another point are not those of this J
             h = self.geodesic_step
             ahead = system.evaluator.residual(theta + h * velocity)
             if not np.isfinite(system.evaluator.objective(theta + h * velocity).objective):

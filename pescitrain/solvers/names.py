@@ -16,6 +16,7 @@ OWN_TAO_TYPES = {
     "adam": "pescitrain.solvers.adam.Adam",
     "lbfgs": "pescitrain.solvers.lbfgs.LimitedMemoryBFGS",
     "lm": "pescitrain.solvers.levenberg_marquardt.LevenbergMarquardt",
+    "sgd": "pescitrain.solvers.gradient_descent.GradientDescent",
     "soap": "pescitrain.solvers.soap.Soap",
     "spqn": "pescitrain.solvers.schwarz.quasi_newton.SchwarzQuasiNewton",
     "trlsr1": "pescitrain.solvers.sr1_trust_region.SR1TrustRegion",
@@ -59,6 +60,8 @@ SNES_NONLINEAR = ("qn", "ngmres", "ncg", "anderson", "nrichardson")
 """SNES types that take the preconditioner as one step of a nonlinear one."""
 SNES_SCHWARZ = ("nasm", "aspin")
 """SNES types that solve for the blocks of θ."""
+SNES_MULTILEVEL = ("fas",)
+"""SNES types on a hierarchy of networks."""
 OWN_SNES_TYPES = {"spqn": "pescitrain.solvers.schwarz.nonlinear.SchwarzIteration"}
 """Short name -> Python type, for ``-npc_snes_type``."""
 
@@ -69,7 +72,7 @@ def known_types(kind: Kind) -> list[str]:
     """Every name that ``-tao_type`` or ``-snes_type`` accepts here."""
     if kind == "tao":
         return sorted({*TAO_SLOT, *TAO_WITHOUT_PRECONDITIONER, "lmvm", *OWN_TAO_TYPES})
-    return sorted({*SNES_LINEAR, *SNES_NONLINEAR, *SNES_SCHWARZ})
+    return sorted({*SNES_LINEAR, *SNES_NONLINEAR, *SNES_SCHWARZ, *SNES_MULTILEVEL})
 
 
 def check_type(kind: Kind, name: str, option: str) -> None:

@@ -8,10 +8,12 @@ from petsc4py import PETSc
 from pescitrain.algebra import System
 from pescitrain.algebra.options import get_string, set_default
 from pescitrain.errors import OptionError
-from pescitrain.solvers.names import OWN_SNES_TYPES, SNES_LINEAR, SNES_SCHWARZ, check_type
+from pescitrain.solvers.multilevel.full_approximation import NetworkHierarchy
+from pescitrain.solvers.names import OWN_SNES_TYPES, SNES_LINEAR, SNES_MULTILEVEL, SNES_SCHWARZ, check_type
 from pescitrain.solvers.outcome import NOTHING_LEFT, GaussNewtonSettings, Iterate, Memory, Monitor, Outcome, reason_name
 from pescitrain.solvers.preconditioning import create_preconditioner
 from pescitrain.solvers.schwarz.native import BlockFunctions, place_of, theta_of
+from pescitrain.solvers.stochastic import refuse_batches
 
 
 class SnesSolver:
@@ -22,6 +24,10 @@ class SnesSolver:
 
     nasm and aspin solve for the blocks of θ, each with its own SNES ``-sub_*``; ``-npc_snes_type nasm`` or ``spqn``
     puts such a sweep before each step of any other type.
+
+    fas cycles over the networks of ``-hier_type`` and ``-hier_levels``, each with its SNES ``-fas_levels_*`` and the
+    coarsest with ``-fas_coarse_*``; a search along each coarse correction makes it MG/Opt (Nash, Optim. Methods Softw.
+    14 (2000) 99–116).
     """
 
     kind = "snes"
@@ -31,6 +37,8 @@ class SnesSolver:
         self.notices: list[str] = []
         self.label = self.type = get_string(prefix + "snes_type", "newtonls") or "newtonls"
         check_type("snes", self.type, f"-{prefix}snes_type")
+        if system.evaluator.batches is not None:
+            refuse_batches(f"-{prefix}snes_type {self.type}")
         if system.bounds is not None:
             raise OptionError(
                 "SNES methods ignore the bounds of the unknown coefficients: use -tao_type blmvm, bqnls or bntr"
@@ -39,10 +47,16 @@ class SnesSolver:
         if self.nonlinear in OWN_SNES_TYPES:
             PETSc.Options()[f"{prefix}npc_snes_type"] = "python"
             PETSc.Options()[f"{prefix}npc_snes_python_type"] = OWN_SNES_TYPES[self.nonlinear]
-        takes_one = self.type in SNES_LINEAR or (self.type not in SNES_SCHWARZ and self.nonlinear is None)
+        own_functions = (*SNES_SCHWARZ, *SNES_MULTILEVEL)
+        takes_one = self.type in SNES_LINEAR or (self.type not in own_functions and self.nonlinear is None)
         self.preconditioner = create_preconditioner(system, prefix, settings, takes_one, self.notices, self.type)
         native = {self.type, self.nonlinear} & set(SNES_SCHWARZ)
         self.block_functions = BlockFunctions(system) if native else None
+        self.hierarchy = None
+        if self.type in SNES_MULTILEVEL:
+            levels = PETSc.Options().getInt(f"{prefix}snes_fas_levels", settings.levels)
+            self.hierarchy = NetworkHierarchy(system, settings.coarsening, levels)
+            set_default(f"{prefix}snes_fas_levels", levels)
         self.lag = settings.lag or 1
         self.max_iterations = 0
         self._norm_at_start: float | None = None
@@ -72,7 +86,8 @@ class SnesSolver:
         self._linearizations = 0
         snes = PETSc.SNES().create(system.layout.comm)
         snes.setOptionsPrefix(prefix or None)
-        snes.setDM(system.dm if self.block_functions is None else self.block_functions.dm)
+        functions = self.block_functions or self.hierarchy
+        snes.setDM(system.dm if functions is None else functions.dm)
         snes.setFunction(self._function, system.layout.create_vec())
         snes.setType(self.type)
         if self.type == "aspin":  # its Jacobian is that of θ − G(θ), which it makes itself; φ is no merit of it
@@ -95,6 +110,8 @@ class SnesSolver:
         defaults: dict[str, object] = self._defaults_of_blocks()
         if self.type in SNES_LINEAR:
             return defaults | {"ksp_type": "cg", "ksp_max_it": 100, "snes_max_linear_solve_fail": 1000000}
+        if self.type in SNES_MULTILEVEL:
+            return defaults | self._defaults_of_levels()
         if self.type in SNES_SCHWARZ or self.nonlinear is not None:
             if self.type in ("qn", "nrichardson"):
                 defaults["snes_linesearch_type"] = "bt"
@@ -121,6 +138,27 @@ class SnesSolver:
             }
         elif self.type in ("ngmres", "anderson"):
             defaults |= {"npc_snes_type": "nrichardson", "npc_snes_max_it": 1, "npc_snes_linesearch_type": "bt"}
+        return defaults
+
+    def _defaults_of_levels(self) -> dict[str, object]:
+        """Newton steps in a trust region, whose failure alone would not end the cycle, and a search along corrections.
+
+        PETSc's default search for them is a secant one, which may climb; backtracking sees φ.
+        """
+        defaults: dict[str, object] = {
+            "snes_fas_use_coarse_correction_linesearch": True,
+            "fas_coarse_correction_snes_linesearch_type": "bt",
+            "snes_max_fail": 1000000,  # searches that find no descent: the correction is dropped, the smoothers go on
+        }
+        for level, steps in (("fas_levels_", 1), ("fas_coarse_", 5)):
+            defaults |= {
+                f"{level}snes_type": "newtontr",
+                f"{level}snes_max_it": steps,
+                f"{level}snes_max_linear_solve_fail": 1000000,
+                f"{level}ksp_type": "cg",
+                f"{level}ksp_max_it": 20,
+                f"{level}pc_type": "none",
+            }
         return defaults
 
     def _defaults_of_blocks(self) -> dict[str, object]:
@@ -152,7 +190,7 @@ class SnesSolver:
         dm = snes.getDM()
         place = None if self.block_functions is None else place_of(dm)
         if self.block_functions is None or place is None:
-            self.system.gradient(x, f)
+            self._system_of(dm).gradient(x, f)
         else:
             f.setArray(self.block_functions.gradient(place, theta_of(dm, x)))
 
@@ -160,8 +198,11 @@ class SnesSolver:
         dm = snes.getDM()
         place = None if self.block_functions is None else place_of(dm)
         if self.block_functions is None or place is None:
-            return self.system.objective(x)
+            return self._system_of(dm).objective(x)
         return self.block_functions.objective(place, theta_of(dm, x))
+
+    def _system_of(self, dm: PETSc.DM) -> System:
+        return self.system if self.hierarchy is None else self.hierarchy.system_of(dm)
 
     def _jacobian(self, snes: PETSc.SNES, x: PETSc.Vec, __: PETSc.Mat, matrix: PETSc.Mat) -> None:
         dm = snes.getDM()
@@ -171,6 +212,10 @@ class SnesSolver:
             indices = np.arange(len(values), dtype=PETSc.IntType)
             matrix.setValues(indices, indices, values)
             matrix.assemble()
+            return
+        if self.hierarchy is not None:
+            damping = 0.0 if snes.getType() == "newtontr" else self.settings.damping_of_line_search
+            self._system_of(dm).linearize(x, None, damping=damping)
             return
         refresh = self._linearizations % self.lag == 0
         damping = 0.0 if self.type == "newtontr" else self.settings.damping_of_line_search
@@ -184,6 +229,8 @@ class SnesSolver:
     ) -> tuple[Outcome, Memory]:
         snes.setFromOptions()
         snes.setUp()
+        if self.hierarchy is not None:
+            self.hierarchy.prepare_smoothers(snes)
         if self.nonlinear in OWN_SNES_TYPES:
             snes.getNPC().getPythonContext().connect(self.system, start)
         inner = snes if self.type in SNES_LINEAR else snes.getNPC() if self.preconditioner is not None else None
@@ -254,3 +301,5 @@ class SnesSolver:
             self.preconditioner.destroy()
         if self.block_functions is not None:
             self.block_functions.destroy()
+        if self.hierarchy is not None:
+            self.hierarchy.destroy()

@@ -11,13 +11,14 @@ from petsc4py import PETSc
 from pescitrain.algebra import ParameterLayout, System
 from pescitrain.errors import OptionError
 from pescitrain.solvers.outcome import Array, Memory
+from pescitrain.solvers.stochastic import Stochastic
 
 SHIFT = 1e-8
 """Of a factor, relative to its mean eigenvalue: bases are those of a matrix of full rank, for any number of ranks."""
 
 
-class Soap:
-    """Adam on the full batch, in the eigenbasis of Shampoo's preconditioner of every weight matrix.
+class Soap(Stochastic):
+    """Adam, whole or with ``-sample_batch``, in the eigenbasis of Shampoo's preconditioner of every weight matrix.
 
     With the gradient G of a matrix, L and R the moving averages of G Gᵀ and GᵀG and Q_L and Q_R their eigenvectors, the
     moments of Adam are those of Q_LᵀG Q_R, and its step is turned back (Vyas et al., arXiv:2409.11321, algorithm 3).
@@ -35,7 +36,6 @@ class Soap:
     def __init__(self) -> None:
         self.learning_rate, self.beta1, self.beta2, self.epsilon, self.decay = 3e-3, 0.95, 0.95, 1e-8, 1.0
         self.shampoo_beta, self.interval = 0.95, 10
-        self.steps = 0
         self.first = self.second = np.zeros(0)
         self._layout: ParameterLayout | None = None
         self._matrices: list[_WeightMatrix] = []
@@ -90,6 +90,7 @@ class Soap:
             matrix.learn(g, self.shampoo_beta)
             if self.steps % self.interval == 0:
                 matrix.refresh()
+        self.next_batch()
 
     def _turned(self, vector: Array, back: bool = False) -> Array:
         """A vector (n,) with every matrix in it as Q_Lᵀ G Q_R, or back as Q_L G Q_Rᵀ."""

@@ -29,6 +29,7 @@ from pescitrain.solvers.outcome import (
 )
 from pescitrain.solvers.preconditioning import create_preconditioner, forward_krylov_options
 from pescitrain.solvers.quasi_newton_memory import Answers, QuasiNewtonMemory
+from pescitrain.solvers.stochastic import Stochastic, refuse_batches
 
 SECANT = "secant"
 """In the name of what our types remember and what holds for one objective only."""
@@ -167,6 +168,7 @@ class TaoSolver:
             tao.getPythonContext().connect(self.system)
         if self.type == "python" and hasattr(tao.getPythonContext(), "connect_hierarchy"):
             tao.getPythonContext().connect_hierarchy(self.system, self.settings.coarsening, self.settings.levels)
+        self._connect_batches(tao, start)
         tao.setUp()
         self._wire(tao)
         total = tao.getMaximumIterations()
@@ -193,6 +195,17 @@ class TaoSolver:
         elif self.type == "python" and hasattr(tao.getPythonContext(), "save"):
             saved = tao.getPythonContext().save(self.system.layout)
         return outcome, saved
+
+    def _connect_batches(self, tao: PETSc.TAO, start: int) -> None:
+        """Give the batches to a method that bears them, refuse any other."""
+        batches = self.system.evaluator.batches
+        if batches is None:
+            return
+        context = tao.getPythonContext() if self.type == "python" else None
+        if not isinstance(context, Stochastic):
+            refuse_batches(f"-{self.prefix}tao_type {self.label}")
+        context.batches = batches
+        batches.show(start)
 
     def _history_size(self) -> int:
         """Pairs to keep: those of the LMVM matrix; more where they also have to rebuild its diagonal initial matrix."""

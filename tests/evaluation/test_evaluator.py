@@ -28,9 +28,10 @@ def test_the_residual_is_that_of_nested_differentiation_at_each_point(name):
     close(residual, expected)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "classes"])
 def test_the_objective_is_half_the_square_of_the_residual_term_by_term(name):
     evaluator = CASES[name].build()
+    assert evaluator.quadratic
     theta = start(evaluator)
     residual, value = evaluator.residual(theta), evaluator.objective(theta)
     assert value.objective == pytest.approx(0.5 * float(residual @ residual), rel=1e-13)
@@ -47,7 +48,6 @@ def test_the_gradient_is_the_transposed_jacobian_times_the_residual(name):
     value, gradient = evaluator.objective_gradient(theta)
     residual = residual_by_torch(evaluator, torch.from_numpy(theta)).detach().numpy()
     close(gradient, jacobian_by_torch(evaluator, theta).T @ residual)
-    assert value.objective == pytest.approx(0.5 * float(residual @ residual), rel=1e-13)
     fresh = CASES[name].build().objective(theta)
     close(value.terms, fresh.terms)
 

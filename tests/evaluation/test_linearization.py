@@ -52,6 +52,8 @@ def test_the_adjoint_identity_holds_to_round_off(linearized):
 
 def test_the_taylor_remainder_of_the_residual_falls_with_the_square_of_the_step(linearized):
     evaluator, theta, linearization, _ = linearized
+    if not evaluator.quadratic:
+        pytest.skip("its rows at another point are not those of this J")
     v = random_vector(len(theta), 5)
     jv = linearization.times(v)
     steps = 1e-3 * 0.5 ** np.arange(3)

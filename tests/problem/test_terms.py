@@ -6,7 +6,7 @@ import torch
 from toys import CASES, Toy
 
 from pescitrain.errors import ProblemError
-from pescitrain.problem import Data, Dirichlet, Initial, Neumann, Periodic, Residual, Robin, Term
+from pescitrain.problem import Classes, Data, Dirichlet, Initial, Neumann, Periodic, Residual, Robin, Term
 from pescitrain.problem.field import Coordinates, Field
 
 X = torch.tensor([1.0, 2.0], dtype=torch.float64)
@@ -152,5 +152,5 @@ def test_data_of_one_coordinate_may_be_flat():
 
 def test_all_kinds_of_terms_occur_in_the_tiny_problems():
     kinds = {type(term) for case in CASES.values() for term in case.problem().terms()}
-    assert kinds == {Residual, Dirichlet, Initial, Neumann, Robin, Periodic, Data}
+    assert kinds == {Residual, Dirichlet, Initial, Neumann, Robin, Periodic, Data, Classes}
     assert isinstance(CASES["poisson"].problem(), Toy)

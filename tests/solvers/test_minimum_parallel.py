@@ -18,6 +18,7 @@ SPECIAL = {
     "adagrad": ({"tao_adagrad_lr": 0.2, "tao_max_it": 1500}, 1e-5),
     "mladagrad": ({"tao_mladagrad_lr": 0.2, "tao_max_it": 1500}, 1e-5),
     "adam": ({"tao_adam_lr": 0.2, "tao_adam_decay": 0.99, "tao_max_it": 600}, 1e-4),
+    "sgd": ({"tao_sgd_lr": 0.05, "tao_max_it": 500}, 1e-5),
     "nrichardson": ({}, 2e-5),
     "soap": ({"tao_soap_lr": 0.2, "tao_soap_decay": 0.99, "tao_max_it": 600}, 1e-4),
     "owlqn": ({"tao_owlqn_lambda": 0.0, "tao_max_it": 100}, 1e-2),
@@ -41,7 +42,7 @@ def create(comm, kind, name, overlap=0, settings=None, prefix="", seen=None, bou
             seen.append((iterate.iteration, iterate.objective, iterate.gradient_norm, iterate.theta.copy()))
         return False
 
-    levels = 1 if name in ("mladagrad", "rmtr") else 2  # there is no coarser network of one layer
+    levels = 1 if name in ("mladagrad", "rmtr", "fas") else 2  # there is no coarser network of one layer
     return SOLVERS[kind](system, prefix, settings or GaussNewtonSettings(levels=levels), monitor)
 
 
@@ -87,7 +88,7 @@ def test_every_method_reaches_the_minimum(comm, kind, name, pc_type):
     exact = LINEAR.build()
     assert seen[-1][1] == pytest.approx(exact.objective(seen[-1][3]).objective, rel=1e-12)
     assert seen[0][2] == pytest.approx(np.linalg.norm(exact.objective_gradient(seen[0][3])[1]), rel=1e-12)
-    takes_one = kind == "snes" or name in TAO_SLOT or name == "lmvm"
+    takes_one = (kind == "snes" and name != "fas") or name in TAO_SLOT or name == "lmvm"
     assert method.pc_label == (pc_type if takes_one else "none")
     notice = " ".join(method.notices)
     assert ("takes no preconditioner" in notice) == (pc_type == "asm" and not takes_one)

@@ -11,12 +11,13 @@ from pescitrain.algebra.options import get_choice
 from pescitrain.errors import OptionError
 from pescitrain.solvers.multilevel.levels import NetworkLevel, create_levels
 from pescitrain.solvers.outcome import Array, Memory
+from pescitrain.solvers.stochastic import Stochastic
 
 WEIGHTS = ("restrict_squares", "square_of_sum", "max", "fresh")
 """Of a coarse parameter, from the sums of squares w² of its children: Pᵀ(w²), (Pᵀw)², the largest; or as at first."""
 
 
-class MultilevelAdagrad:
+class MultilevelAdagrad(Stochastic):
     """Steps −α g / w, w² the sum of squares of all gradients, on every level of the hierarchy; φ plays no part.
 
     An iteration is a step of the finest network, and every ``period`` of them the correction of the next coarser one:
@@ -42,7 +43,6 @@ class MultilevelAdagrad:
         self.learning_rate, self.start, self.kappa, self.coherent = 0.1, 0.01, 0.0, True
         self.period, self.coarse_steps, self.transfer = 1, 5, "restrict_squares"
         self.squares: Array | None = None
-        self.steps = 0
         self._system: System | None = None
         self._levels: list[NetworkLevel] = []
 
@@ -101,6 +101,7 @@ class MultilevelAdagrad:
         if len(self._levels) > 1 and self.steps % self.period == 0:
             change += self._correction(0, theta + change, np.zeros_like(theta), squares)
         layout.set(step, change)
+        self.next_batch()
 
     def _correction(self, level: int, theta: Array, linear: Array, squares: Array) -> Array:
         """P(y − Πθ), with y from the next coarser network; ``linear`` is the gradient that h has beside φ's."""

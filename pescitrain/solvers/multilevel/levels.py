@@ -76,6 +76,5 @@ def create_levels(system: System, coarsening: Coarsening, count: int) -> list[Ne
         coarse, transfer = coarsen(level, coarsening)
         result.append(NetworkLevel(evaluator, on_every_rank(transfer)))
         transfer.destroy()
-        fine, evaluator, level = evaluator, coarse_evaluator(evaluator, coarse), coarse
-        evaluator.cost = fine.cost * evaluator.parameters.size / fine.parameters.size
+        evaluator, level = coarse_evaluator(evaluator, coarse), coarse
     return [*result, NetworkLevel(evaluator, None)]

@@ -1,0 +1,92 @@
+"""Batches of samples in place of all of them: stochastic objectives, the same for any number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from pescitrain.evaluation.samples import Chunk, TermSamples
+from pescitrain.networks.device import on_device
+
+Indices = NDArray[np.intp]
+
+
+class Batches:
+    """The samples of all terms in a random order, cut into the batches of an epoch; another order in each epoch.
+
+    Every term gives its share to each batch, scaled so that φ of a batch is that of all samples on average. What a
+    batch holds follows from the seed, its number and the global numbers of the samples.
+
+    Parameters
+    ----------
+    samples : list      the terms, with this rank's chunks
+    size : int          samples in a batch, of all terms together
+    seed : int
+    """
+
+    def __init__(self, samples: Sequence[TermSamples], comm: MPI.Intracomm, size: int, seed: int) -> None:
+        self._samples, self._comm, self.size, self.seed = samples, comm, size, seed
+        self.number = 0
+        self._orders: tuple[int, list[Indices]] | None = None
+        self._chunks: list[tuple[int, TermSamples, Chunk]] | None = None
+
+    @property
+    def total(self) -> int:
+        """Samples of all terms over all ranks."""
+        return sum(len(samples.points) for samples in self._samples)
+
+    @property
+    def count(self) -> int:
+        """Batches of an epoch."""
+        return max(1, self.total // self.size)
+
+    @property
+    def share(self) -> float:
+        """What part of all samples a batch is."""
+        return 1.0 / self.count
+
+    def show(self, number: int) -> None:
+        """Evaluate batch ``number`` from now on: 0, 1, … over all epochs. Not collective."""
+        if number != self.number:
+            self.number, self._chunks = number, None
+
+    def forget(self) -> None:
+        """The samples have changed. Not collective."""
+        self._orders = self._chunks = None
+
+    def chunks(self) -> list[tuple[int, TermSamples, Chunk]]:
+        """What this rank has of the present batch. Not collective."""
+        if self._chunks is None:
+            self._chunks = [
+                (term, samples, chunk)
+                for term, samples in enumerate(self._samples)
+                for chunk in self._of_term(samples, self.members(term))
+            ]
+        return self._chunks
+
+    def members(self, term: int) -> Indices:
+        """Sorted numbers of the samples of a term in the present batch: at least one."""
+        epoch, place = divmod(self.number, self.count)
+        if self._orders is None or self._orders[0] != epoch:
+            generators = [np.random.default_rng((self.seed, epoch, k)) for k in range(len(self._samples))]
+            orders = [g.permutation(len(s.points)) for g, s in zip(generators, self._samples, strict=True)]
+            self._orders = epoch, orders
+        order = self._orders[1][term]
+        first, last = (len(order) * k // self.count for k in (place, place + 1))
+        # A term of fewer samples than there are batches gives one to each, some twice in an epoch.
+        return np.sort(order[first:last]) if last > first else order[first : first + 1]
+
+    def _of_term(self, samples: TermSamples, members: Indices) -> list[Chunk]:
+        total = len(samples.points)
+        scale = float(np.sqrt(total / len(members)))
+        begin, result = total * self._comm.rank // self._comm.size, []
+        for chunk in samples.chunks:
+            first, last = np.searchsorted(members, (begin, begin + chunk.samples))
+            if last > first:
+                local = on_device(members[first:last] - begin, chunk.scale.device)
+                result.append(chunk.subset(local, scale, samples.sides))
+            begin += chunk.samples
+        return result
