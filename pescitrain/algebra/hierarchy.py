@@ -51,11 +51,14 @@ def finest_level(layout: ParameterLayout) -> Level:
     return Level(layout, shapes)
 
 
-def coarsen(fine: Level, kind: Coarsening, generator: np.random.Generator | None = None) -> tuple[Level, PETSc.Mat]:
+def coarsen(
+    fine: Level, kind: Coarsening, generator: np.random.Generator | None = None, linear: bool = False
+) -> tuple[Level, PETSc.Mat]:
     """A network of half the depth or width (or both), and P (n_fine, n_coarse). Collective.
 
     depth   hidden layers of equal shapes that follow each other become one by twos: both get its parameters, which is
-            prolongation constant in time for a residual network (Kopaničáková & Krause, arXiv:2107.07572)
+            prolongation constant in time for a residual network (Kopaničáková & Krause, arXiv:2107.07572); where
+            ``linear``, the second one gets the mean of its neighbours' parameters, if it has two
     width   neurons 2j and 2j + 1 of every hidden layer become one: both get its incoming weights and bias, and each one
             half of its outgoing weights, so that the prolonged network is the coarse one; with a ``generator`` they are
             shared as β and 1 − β, β ∈ (0.3, 0.7)
@@ -64,10 +67,12 @@ def coarsen(fine: Level, kind: Coarsening, generator: np.random.Generator | None
 
     Raises
     ------
-    OptionError     width in a network that is not a chain of affine layers; nothing is left to coarsen
+    OptionError     width in a network that is not a chain of affine layers; nothing is left to coarsen; linear in width
     """
     layers, shapes = fine.layout.layers, fine.shapes
-    transfer = _by_width(layers, shapes, generator) if kind == "width" else _by_depth(layers, shapes)
+    if linear and kind != "depth":
+        raise OptionError(f"-hier_prolongation linear is along the depth alone: use -hier_type depth, not {kind}")
+    transfer = _by_width(layers, shapes, generator) if kind == "width" else _by_depth(layers, shapes, linear)
     if kind == "both":
         transfer = _product(transfer, _by_width(transfer.layers, transfer.shapes, generator))
     size, old = transfer.layers[-1].stop, fine.layout
@@ -95,9 +100,9 @@ def _openings(layers: list[Layer]) -> list[bool]:
     return [k == 0 or layers[k - 1].network != layer.network for k, layer in enumerate(layers)]
 
 
-def _by_depth(fine: list[Layer], fine_shapes: list[list[Shape]]) -> _Transfer:
+def _by_depth(fine: list[Layer], fine_shapes: list[list[Shape]], linear: bool) -> _Transfer:
     """Pairs of equal neighbours; the last of an odd number stays alone."""
-    layers, shapes, rows, columns = [], [], [], []
+    layers, shapes, rows, columns, values = [], [], [], [], []
     position = 0
     triples = zip(fine, fine_shapes, _openings(fine), strict=True)
     for (network, shape, _), group in groupby(triples, lambda triple: (triple[0].network, *triple[1:])):
@@ -106,12 +111,15 @@ def _by_depth(fine: list[Layer], fine_shapes: list[list[Shape]]) -> _Transfer:
             size = children[0].size
             layers.append(Layer(children[0].name, network, position, position + size))
             shapes.append(shape)
+            between = linear and children[-1] is not members[-1] and len(children) == 2
             for child in children:
-                rows.append(np.arange(child.start, child.stop))
-                columns.append(np.arange(position, position + size))
+                weights = (0.5, 0.5) if between and child is children[1] else (1.0,)
+                for neighbour, weight in enumerate(weights):
+                    rows.append(np.arange(child.start, child.stop))
+                    columns.append(np.arange(position, position + size) + neighbour * size)
+                    values.append(np.full(size, weight))
             position += size
-    row = np.concatenate(rows)
-    return _Transfer(layers, shapes, row, np.concatenate(columns), np.ones(len(row)))
+    return _Transfer(layers, shapes, np.concatenate(rows), np.concatenate(columns), np.concatenate(values))
 
 
 def _by_width(fine: list[Layer], fine_shapes: list[list[Shape]], generator: np.random.Generator | None) -> _Transfer:

@@ -11,8 +11,8 @@ class Counters:
     """Numbers of evaluations since the start of a run, the same on all ranks.
 
     A closure is one pass over all points that yields φ, with or without ∇φ; partial passes count by the fraction of
-    the points that they touched, those of coarser networks in nested iteration by the fraction of the parameters.
-    Linearizations, J v and Jᵀ w are counted on their own. ``overlapped``: closures that were spent beside others.
+    the points that they touched, those of coarser networks by the fraction of the parameters. Linearizations, J v and
+    Jᵀ w are counted on their own, likewise. ``overlapped``: closures that were spent beside others.
     """
 
     objective: float = 0.0

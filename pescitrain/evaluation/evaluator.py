@@ -80,7 +80,7 @@ class Evaluator:
     Python error in the residual of one rank raises :class:`EvaluationError` on all of them. A value that is not finite
     is no error: φ = +inf with a zero gradient, which line searches and trust regions step back from.
 
-    ``cost``: what a pass over all points counts as; below 1 for a coarser network on the way to a finer one.
+    ``cost``: what a pass over all points, a linearization or a product counts as; below 1 for a coarser network.
     ``batches``: where there are any, φ and ∇φ are those of the present batch, which counts by its share.
     """
 
@@ -190,7 +190,7 @@ class Evaluator:
     def linearize(self, theta: Array) -> Linearization:
         """r and J at θ, to be applied by products; φ at this point is known afterwards. Collective."""
         self.parameters.put(theta)
-        self.counters.linearization += 1
+        self.counters.linearization += self._cost
         jacobians: list[ChunkJacobian] = []
         residuals: list[Array] = []
 
@@ -225,6 +225,7 @@ class Evaluator:
             self.counters,
             self.arithmetic,
             self._places(),
+            self._cost,
         )
 
     def _places(self) -> list[ChunkPlace]:

@@ -35,7 +35,8 @@ class ChunkPlace:
 class Linearization:
     """J = ∂r/∂θ (m, n) with its rows distributed over ranks, at the θ of :meth:`Evaluator.linearize`.
 
-    Every product is exact (no differences); J itself is never held whole. ``theta`` (n,): where it is.
+    Every product is exact (no differences); J itself is never held whole. ``theta`` (n,): where it is; ``cost``: what a
+    product counts as, below 1 for a coarser network.
     """
 
     comm: MPI.Intracomm
@@ -46,6 +47,7 @@ class Linearization:
     counters: Counters
     arithmetic: Arithmetic
     places: list[ChunkPlace]
+    cost: float = 1.0
 
     @property
     def rows(self) -> int:
@@ -84,7 +86,7 @@ class Linearization:
 
     def times(self, direction: Array) -> Array:
         """J v: (n,), the same on all ranks -> (m_local,). Not collective."""
-        self.counters.jvp += 1
+        self.counters.jvp += self.cost
         v = on_device(direction, self.parameters.device)
         with self.arithmetic.event("JacobianMult"), torch.no_grad():
             parts = [chunk.times(v) for chunk in self.chunks]
@@ -92,7 +94,7 @@ class Linearization:
 
     def transpose_times(self, cotangent: Array) -> Array:
         """Jᵀ w: (m_local,) -> (n,), summed over ranks. Collective: one reduction of n numbers."""
-        self.counters.vjp += 1
+        self.counters.vjp += self.cost
         w = on_device(cotangent, self.parameters.device)
         total = w.new_zeros(self.parameters.size)
         position = 0
@@ -113,8 +115,8 @@ class Linearization:
 
         By matrix products with the rows of J, a chunk at a time: 4 m_local n k flops and one reduction of n k numbers.
         """
-        self.counters.jvp += directions.shape[1]
-        self.counters.vjp += directions.shape[1]
+        self.counters.jvp += self.cost * directions.shape[1]
+        self.counters.vjp += self.cost * directions.shape[1]
         v = on_device(directions, self.parameters.device)
         total = torch.zeros_like(v)
         with self.arithmetic.event("GaussNewtonProducts"), torch.no_grad():

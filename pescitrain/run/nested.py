@@ -8,11 +8,31 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from petsc4py import PETSc
 
 from pescitrain.algebra.hierarchy import Coarsening, coarsen, finest_level, on_every_rank
 from pescitrain.errors import OptionError
 from pescitrain.run.build import Array, Setup
 from pescitrain.run.options import RunOptions, Settings, StageOptions, read
+
+
+def translate_grid_sequence() -> None:
+    """``-snes_grid_sequence n`` is nested iteration over n + 1 networks: PETSc would solve on DMs and know no stages.
+
+    Raises
+    ------
+    OptionError     it contradicts ``-hier_levels``
+    """
+    options = PETSc.Options()
+    if not options.hasName("snes_grid_sequence"):
+        return
+    levels = options.getInt("snes_grid_sequence") + 1
+    if options.hasName("hier_levels") and options.getInt("hier_levels") != levels:
+        raise OptionError(
+            f"-snes_grid_sequence {levels - 1} is about {levels} networks, -hier_levels about another number"
+        )
+    options.delValue("snes_grid_sequence")
+    options["hier_nested"], options["hier_levels"] = True, levels
 
 
 def stage_names() -> tuple[str, ...]:
@@ -72,7 +92,8 @@ def refined(coarse: Setup, fine: Setup, theta: Array, seed: int) -> Array:
     OptionError     the networks are not of one hierarchy: a problem gives its own
     """
     kind = coarsening_of(read(StageOptions).hier_type)
-    level, prolongation = coarsen(finest_level(fine.system.layout), kind, np.random.default_rng(seed))
+    linear = read(StageOptions).hier_prolongation == "linear"
+    level, prolongation = coarsen(finest_level(fine.system.layout), kind, np.random.default_rng(seed), linear)
     try:
         if level.layout.size != coarse.system.layout.size:
             raise OptionError(f"-hier_nested: problem {fine.problem.name} gives networks of its own, of one size")

@@ -200,10 +200,18 @@ class StageOptions:
     )
     hier_type: str = option(
         "both",
-        "how networks are coarsened from level to level, for -pc_type mg, -hier_nested, rmtr and mladagrad",
+        "how networks are coarsened from level to level, for -pc_type mg, -hier_nested, rmtr, mladagrad and fas",
         choices=("depth", "width", "both"),
     )
     hier_levels: int = option(2, "networks of the hierarchy, the trained one among them", minimum=1)
+    hier_cycle_levels: int = option(
+        0, "networks that a stage of -hier_nested cycles over, itself the finest; 0: all that are coarser", minimum=0
+    )
+    hier_prolongation: str = option(
+        "constant",
+        "of the steps of a deeper network in -hier_nested: both copies of one, or linear between neighbours",
+        choices=("constant", "linear"),
+    )
     gn_shift: float = option(3e-2, "damping of that matrix, relative to the mean of its diagonal", minimum=0)
 
 

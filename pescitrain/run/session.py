@@ -23,7 +23,7 @@ from pescitrain.run.checks import check_derivatives
 from pescitrain.run.database import check_names, fill_stages, find_bare_words, unused
 from pescitrain.run.history import Clock, History, say
 from pescitrain.run.loading import create_problem, parameters_of, problem_class
-from pescitrain.run.nested import stage_names
+from pescitrain.run.nested import stage_names, translate_grid_sequence
 from pescitrain.run.options import ProblemOptions, Settings, StageOptions, help_text, read
 from pescitrain.run.refreshes import create_refreshes
 from pescitrain.run.sentences import cost_and_quality, decline_per_hundred, why_it_stopped
@@ -46,6 +46,7 @@ def run(arguments: Sequence[str], start: float) -> int:
     database = PETSc.Options()
     if not database.hasName("options_left"):
         set_default("options_left", False)  # unused options are told below, with the nearest name
+    translate_grid_sequence()
     stages = stage_names()
     name, comm = read(ProblemOptions).problem, PETSc.COMM_WORLD.tompi4py()
     with together(comm, name):

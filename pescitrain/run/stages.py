@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,6 +217,9 @@ class Training:
     def _stage(self, name: str) -> StageResult:
         prefix = f"{name}_" if name else ""
         options = read(StageOptions, prefix)
+        if self.settings.hier_nested:
+            most = options.hier_cycle_levels or options.hier_levels
+            options = dataclasses.replace(options, hier_levels=min(most, self.state.stage + 1))
         out_of_time, recorded = False, -1
 
         def monitor(iterate: Iterate) -> bool:

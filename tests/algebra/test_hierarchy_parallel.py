@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from petsc4py import PETSc
-from toys import CASES, Case, _poisson, mlp, opaque, random_vector, resnet, samples_of, setting
+from toys import CASES, Case, _classes, _poisson, mlp, opaque, random_vector, resnet, samples_of, setting
 
 from pescitrain.algebra import Preconditioner
 from pescitrain.algebra.coarse_networks import coarse_evaluator, restricted
@@ -75,6 +75,58 @@ def test_depth_gives_the_parameters_of_a_layer_to_both_of_its_children(comm, mon
     parents |= {"layer_4": "layer_3", "output": "output"}
     for layer in parts.layout.layers:
         assert np.array_equal(fine[layer.start : layer.stop], theta[spans[parents[layer.name]]])
+
+
+def test_linear_prolongation_puts_the_mean_between_neighbours(comm, monkeypatch):
+    parts = of(comm, Case(_poisson, resnet(width=3, depth=7)), monkeypatch)
+    level, prolongation = coarsen(finest_level(parts.layout), "depth", linear=True)
+    theta = random_vector(level.layout.size)
+    fine = dense(prolongation, comm) @ theta
+    coarse_of = {layer.name: theta[layer.start : layer.stop] for layer in level.layout.layers}
+    of_layer = {layer.name: fine[layer.start : layer.stop] for layer in parts.layout.layers}
+    first, second, third = (coarse_of[f"step_{k}"] for k in (0, 2, 4))
+    expected = [first, (first + second) / 2, second, (second + third) / 2, third, third]
+    for number, values in enumerate(expected):
+        np.testing.assert_allclose(of_layer[f"step_{number}"], values, rtol=0.0, atol=1e-15)
+    for name in ("opening", "output"):
+        assert np.array_equal(of_layer[name], coarse_of[name])
+    with pytest.raises(OptionError, match="-hier_prolongation linear is along the depth alone"):
+        coarsen(finest_level(parts.layout), "both", linear=True)
+
+
+def test_a_deeper_residual_network_is_the_coarse_one_to_first_order(comm, monkeypatch):
+    """Functions, and gradients by Pᵀ, differ by half as much when there are twice as many steps; by injection not."""
+    values, gradients, injected = [], [], []
+    random = np.random.default_rng(4)
+    steady, changing = None, None
+    for steps in (16, 32, 64):
+        parts = of(comm, Case(_classes, resnet(width=3, depth=2 * steps + 1)), monkeypatch)
+        level, prolongation = coarsen(finest_level(parts.layout), "depth")
+        coarse = coarse_evaluator(parts.evaluator, level)
+        theta = random_vector(level.layout.size, 1)
+        middle = [layer for layer in level.layout.layers if layer.name.startswith("step")]
+        if steady is None:
+            steady, changing = random.standard_normal((2, middle[0].size))
+        ends = [layer for layer in level.layout.layers if not layer.name.startswith("step")]
+        for layer in ends:
+            theta[layer.start : layer.stop] = random_vector(layer.size, len(layer.name))
+        for number, layer in enumerate(middle):
+            theta[layer.start : layer.stop] = steady + np.sin(3.0 * (number + 0.5) / steps) * changing
+        transfer = on_every_rank(prolongation)
+        (value, gradient), (of_coarse, wanted) = (
+            evaluator.objective_gradient(x) for evaluator, x in ((parts.evaluator, transfer @ theta), (coarse, theta))
+        )
+        inner = slice(middle[0].start, middle[-1].stop)
+        size = np.linalg.norm(wanted[inner])
+        values.append(abs(value.objective - of_coarse.objective) / of_coarse.objective)
+        gradients.append(np.linalg.norm((transfer.T @ gradient - wanted)[inner]) / size)
+        only_first = [gradient[layer.start : layer.stop] for layer in parts.layout.layers if layer.name[5:].isdigit()]
+        injected.append(np.linalg.norm(np.concatenate(only_first[::2]) - wanted[inner]) / size)
+    rates = np.log2(
+        [values[0] / values[1], values[1] / values[2], gradients[0] / gradients[1], gradients[1] / gradients[2]]
+    )
+    assert ((rates > 0.9) & (rates < 1.3)).all(), rates
+    assert 0.45 < injected[-1] < 0.55
 
 
 def test_both_is_depth_and_then_width(comm, monkeypatch):

@@ -76,6 +76,37 @@ def test_a_level_has_options_of_its_own_and_two_ranks_take_the_same_path(widened
     ]
 
 
+def test_cycles_of_a_level_go_over_the_networks_that_are_coarser(tmp_path):
+    """Full multigrid: the first level has nothing below it, which costs it whole closures of its own size alone."""
+    words = (*RESNET, *LEVELS, "-hier_type", "depth", "-tao_type", "rmtr", "-tao_max_it", 3, "-tao_view")
+    for most, expected in ((0, [1, 2, 3]), (2, [1, 2, 2])):
+        ended = command(*words, "-hier_cycle_levels", most, "-out_dir", tmp_path / f"run{most}")
+        assert ended.code == 0, ended.err
+        found = [int(line.split()[1]) for line in ended.out.splitlines() if "RMTR:" in line]
+        assert found == expected
+
+
+def test_the_grid_sequence_of_petsc_is_nested_iteration(tmp_path):
+    words = (*RESNET, "-hier_type", "width", "-snes_type", "newtontr", "-snes_max_it", 2, "-pc_type", "cholesky")
+    assert command(*words, "-snes_grid_sequence", 1, "-out_dir", tmp_path / "petsc").code == 0
+    assert command(*words, "-hier_nested", "-hier_levels", 2, "-out_dir", tmp_path / "ours").code == 0
+    assert np.array_equal(column(tmp_path / "petsc", "objective"), column(tmp_path / "ours", "objective"))
+    assert refused(*words, "-snes_grid_sequence", 1, "-hier_levels", 3) == (
+        "-snes_grid_sequence 1 is about 2 networks, -hier_levels about another number"
+    )
+
+
+def test_deepening_may_be_linear_in_time(tmp_path):
+    words = (*RESNET, *LEVELS, "-hier_levels", 2)
+    for kind in ("constant", "linear"):
+        ended = command(*words, "-hier_type", "depth", "-hier_prolongation", kind, "-out_dir", tmp_path / kind)
+        assert ended.code == 0, ended.err
+    first = {kind: of_stage(tmp_path / kind, "level_1", "objective")[0] for kind in ("constant", "linear")}
+    assert first["constant"] != first["linear"]
+    ended = command(*words, "-hier_type", "width", "-hier_prolongation", "linear", "-out_dir", tmp_path / "wide")
+    assert ended.complaint.startswith("-hier_prolongation linear is along the depth alone")
+
+
 def test_branch_and_trunk_of_an_operator_keep_their_outputs(tmp_path):
     data = (
         "-problem advection_operator -problem_family grf -problem_samples 20 -problem_tests 5 -net_width 6 -net_depth 2"

@@ -11,7 +11,13 @@ from pescitrain.errors import OptionError
 from pescitrain.solvers.limited_memory_sr1 import LimitedMemorySR1
 from pescitrain.solvers.multilevel.coarse_model import COARSE_MODELS, coarse_model
 from pescitrain.solvers.multilevel.levels import create_levels
-from pescitrain.solvers.multilevel.trust_region import IsometricLevel, RecursiveTrustRegion, Visit
+from pescitrain.solvers.multilevel.trust_region import (
+    IsometricLevel,
+    LevelSettings,
+    RecursiveTrustRegion,
+    Visit,
+    read_level,
+)
 from pescitrain.solvers.outcome import GaussNewtonSettings
 from pescitrain.solvers.tao import TaoSolver
 
@@ -110,13 +116,12 @@ def test_on_a_quadratic_the_correction_is_that_of_galerkin():
     a, b = root @ root.T + np.eye(8), random.standard_normal(8)
     p = np.linalg.qr(random.standard_normal((8, 3)))[0]
     method = RecursiveTrustRegion()
-    method.pre = method.post = 0
-    method.coarse_its, method.history = 200, 3
+    method.settings = [LevelSettings(0, 0, 200, history=3)] * 2
     fine = Quadratic(a, b, p)
     method._levels = [fine, Quadratic(p.T @ a @ p, random.standard_normal(3))]
     theta = random.standard_normal(8)
     value, gradient = fine(theta)
-    visit = Visit(fine, theta, value, gradient, 1e3, LimitedMemorySR1(3, PETSc.COMM_SELF), 0.0)
+    visit = Visit(fine, theta, value, gradient, 1e3, LimitedMemorySR1(3, PETSc.COMM_SELF), 0.0, method.settings[0])
     method._cycle(0, visit)
     exact = -p @ np.linalg.solve(p.T @ a @ p, p.T @ gradient)
     np.testing.assert_allclose(visit.theta - theta, exact, rtol=0.0, atol=1e-8 * np.abs(exact).max())
@@ -128,6 +133,39 @@ def test_one_level_is_the_one_level_method(comm):
     np.testing.assert_allclose(path, single, rtol=0.0, atol=1e-7)  # twenty steps on sums in another order
     np.testing.assert_allclose(objectives, values, rtol=1e-8)
     assert closures == spent
+
+
+def test_gauss_newton_steps_descend_faster_and_on_any_number_of_ranks(comm):
+    path, objectives, _ = run(comm, (4,), tao_rmtr_hessian="gauss_newton")
+    alone, *_ = run(comm.Split(comm.rank), (4,), tao_rmtr_hessian="gauss_newton")
+    np.testing.assert_allclose(path, alone, rtol=0.0, atol=1e-7)
+    cut, *_ = run(comm, (1, 3), tao_rmtr_hessian="gauss_newton")
+    np.testing.assert_allclose(cut[-3:], path[-3:], rtol=0.0, atol=1e-11)
+    _, secant, _ = run(comm, (4,), tao_rmtr_hessian="sr1")
+    assert (np.diff(objectives) <= 0.0).all()
+    assert objectives[-1] < secant[-1]
+
+
+def test_a_level_has_settings_of_its_own(comm):
+    for name, value in (
+        ("tao_rmtr_history", 7),
+        ("tao_rmtr_pre", 2),
+        ("mg_levels_tao_rmtr_pre", 3),
+        ("mg_levels_2_tao_rmtr_pre", 4),
+        ("mg_coarse_tao_rmtr_coarse_its", 5),
+        ("mg_coarse_tao_rmtr_hessian", "gauss_newton"),
+    ):
+        PETSc.Options()[name] = value
+    coarse, middle, fine = (read_level("", number) for number in range(3))
+    assert [level.pre for level in (coarse, middle, fine)] == [2, 3, 4]
+    assert [level.history for level in (coarse, middle, fine)] == [7, 7, 7]
+    assert [level.coarse_its for level in (coarse, middle, fine)] == [5, 10, 10]
+    assert [level.hessian for level in (coarse, middle, fine)] == ["gauss_newton", "sr1", "sr1"]
+    _, objectives, _ = run(comm, (2,))
+    assert objectives[-1] < objectives[0]
+    PETSc.Options()["mg_levels_1_tao_rmtr_post"] = -1
+    with pytest.raises(OptionError, match="-mg_levels_1_tao_rmtr_post -1: it must be 0 or more"):
+        read_level("", 1)
 
 
 @pytest.mark.parametrize("model", COARSE_MODELS)
@@ -176,6 +214,8 @@ def test_the_path_is_that_of_one_rank_and_goes_on_after_a_restart(comm):
         ("pre", -1, "-tao_rmtr_pre -1: it must be 0 or more"),
         ("coarse_its", 0, "-tao_rmtr_coarse_its 0: it must be 1 or more"),
         ("radius", 0, "-tao_rmtr_radius 0: it must be above 0"),
+        ("hessian", "exact", "-tao_rmtr_hessian exact: choose from sr1, gauss_newton"),
+        ("cg_rtol", 1, "-tao_rmtr_cg_rtol 1: it must be at least 0 and below 1"),
     ],
 )
 def test_senseless_options_are_refused(comm, option, value, sentence):
@@ -187,4 +227,4 @@ def test_senseless_options_are_refused(comm, option, value, sentence):
 def test_a_network_without_coarser_ones_is_refused(comm):
     with pytest.raises((OptionError, PETSc.Error)) as caught:
         run(comm, (1,), 4, case=CASES["poisson"])
-    assert "lower -hier_levels" in sentence_of(caught.value)
+    assert "lower -hier_levels to 1" in sentence_of(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,8 +16,11 @@ from pescitrain.solvers.limited_memory_sr1 import LimitedMemorySR1
 from pescitrain.solvers.multilevel.coarse_model import COARSE_MODELS, Function, coarse_model
 from pescitrain.solvers.multilevel.levels import NetworkLevel, create_levels
 from pescitrain.solvers.outcome import Array, Memory, report
+from pescitrain.solvers.truncated_cg import truncated_cg
 from pescitrain.solvers.trust_region import Radius, reduction_ratio
 
+HESSIANS = ("sr1", "gauss_newton")
+"""Curvature from the pairs of a level, or products with the generalized Gauss–Newton matrix of its network."""
 CYCLES = {"v": 1, "w": 2}
 """Coarse corrections of a cycle."""
 INSIDE = 1e-3
@@ -44,6 +48,11 @@ class IsometricLevel:
         value, gradient = self.level.evaluator.objective_gradient(scaled / self.scale)
         return value.objective, gradient / self.scale
 
+    def gauss_newton(self, scaled: Array) -> Callable[[Array], Array]:
+        """v -> D⁻¹ JᵀJ D⁻¹ v, J of this network. Collective, and so is the product."""
+        linearization = self.level.evaluator.linearize(scaled / self.scale)
+        return lambda v: linearization.gauss_newton_times(v / self.scale) / self.scale
+
     def prolong(self, change: Array) -> Array:
         """P̂ c."""
         assert self._prolongation is not None
@@ -53,6 +62,19 @@ class IsometricLevel:
         """P̂ᵀ, of gradients and of iterates."""
         assert self._prolongation is not None
         return self._prolongation.T @ vector
+
+
+@dataclass(frozen=True)
+class LevelSettings:
+    """What is done on a level: steps before and after a correction, or in all on the coarsest one; their curvature."""
+
+    pre: int = 1
+    post: int = 1
+    coarse_its: int = 10
+    hessian: str = "sr1"
+    history: int = 10
+    cg_its: int = 20
+    cg_rtol: float = 0.1
 
 
 @dataclass
@@ -70,6 +92,7 @@ class Visit:
     radius: float
     curvature: LimitedMemorySR1
     tolerance: float
+    settings: LevelSettings = LevelSettings()
     anchor: Array | None = None
     bound: float = np.inf
     leave: bool = field(default=False, init=False)
@@ -88,17 +111,23 @@ class RecursiveTrustRegion:
     Options (with the prefix of the Tao)
     ------------------------------------
     -tao_rmtr_cycle v                   w: two corrections
-    -tao_rmtr_pre 1, -tao_rmtr_post 1   steps before and after them
-    -tao_rmtr_coarse_its 10             on the coarsest level
     -tao_rmtr_coarse_model additive     multiplicative, hybrid, none
     -tao_rmtr_kappa 0.1                 no correction where ‖Pᵀ∇h‖ is below this part of the coarse gradient's norm
-    -tao_rmtr_history 10                pairs that are kept on each level; a coarse one starts anew at each visit
     -tao_rmtr_radius 1, -tao_rmtr_max_radius 10
+
+    Of each level, as ``-mg_levels_2_tao_rmtr_pre``, of all but the coarsest (number 0) as ``-mg_levels_tao_rmtr_pre``,
+    of the coarsest as ``-mg_coarse_tao_rmtr_history``, or of all without these words:
+    -tao_rmtr_pre 1, -tao_rmtr_post 1   steps before and after corrections
+    -tao_rmtr_coarse_its 10             on the coarsest level
+    -tao_rmtr_hessian sr1               gauss_newton: truncated conjugate gradients on its matrix
+    -tao_rmtr_history 10                pairs that sr1 keeps; a coarse level starts anew at each visit
+    -tao_rmtr_cg_its 20, -tao_rmtr_cg_rtol 0.1      where conjugate gradients stop
     """
 
     def __init__(self) -> None:
-        self.cycle, self.pre, self.post, self.coarse_its = "v", 1, 1, 10
-        self.model, self.kappa, self.history = "additive", 0.1, 10
+        self.cycle, self.model, self.kappa = "v", "additive", 0.1
+        self.settings: list[LevelSettings] = []
+        self._prefix = ""
         self.first_radius, self.rules = 1.0, Radius()
         self.visit: Visit | None = None
         self._system: System | None = None
@@ -112,17 +141,13 @@ class RecursiveTrustRegion:
         ------
         OptionError
         """
-        options, prefix = PETSc.Options(tao), f"{tao.getOptionsPrefix() or ''}tao_rmtr_"
+        self._prefix = tao.getOptionsPrefix() or ""
+        options, prefix = PETSc.Options(tao), f"{self._prefix}tao_rmtr_"
         self.cycle = get_choice(f"{prefix}cycle", self.cycle, tuple(CYCLES))
         self.model = get_choice(f"{prefix}coarse_model", self.model, COARSE_MODELS)
         self.kappa = options.getReal("tao_rmtr_kappa", self.kappa)
         self.first_radius = options.getReal("tao_rmtr_radius", self.first_radius)
         self.rules = Radius(largest=options.getReal("tao_rmtr_max_radius", self.rules.largest))
-        for name, least in (("pre", 0), ("post", 0), ("coarse_its", 1), ("history", 1)):
-            number = options.getInt(f"tao_rmtr_{name}", getattr(self, name))
-            if number < least:
-                raise OptionError(f"-{prefix}{name} {number}: it must be {least} or more")
-            setattr(self, name, number)
         if not 0.0 < self.first_radius <= self.rules.largest:
             raise OptionError(
                 f"-{prefix}radius {self.first_radius:g}: it must be above 0 and at most -{prefix}max_radius "
@@ -137,6 +162,7 @@ class RecursiveTrustRegion:
         OptionError     as :func:`create_levels`
         """
         self._system, self._levels = system, []
+        self.settings = [read_level(self._prefix, count - 1 - place) for place in range(count)]
         scale: Array | None = np.ones(system.layout.size)
         for level in create_levels(system, coarsening, count):
             assert scale is not None
@@ -167,8 +193,9 @@ class RecursiveTrustRegion:
     def _begin(self, theta: Array, tolerance: float) -> Visit:
         """The finest level, with what a memory has of it. Collective."""
         value, gradient = self._levels[0](theta)
-        curvature = LimitedMemorySR1(self.history, PETSc.COMM_SELF)
-        visit = Visit(self._levels[0], theta, value, gradient, self.first_radius, curvature, tolerance)
+        settings = self.settings[0]
+        curvature = LimitedMemorySR1(settings.history, PETSc.COMM_SELF)
+        visit = Visit(self._levels[0], theta, value, gradient, self.first_radius, curvature, tolerance, settings)
         if self._memory:
             visit.radius, scale = self._memory["radius"][0]
             pairs = zip(self._memory.get("secant_steps", []), self._memory.get("secant_changes", []), strict=True)
@@ -177,21 +204,28 @@ class RecursiveTrustRegion:
 
     def _cycle(self, level: int, visit: Visit) -> None:
         if level + 1 == len(self._levels):
-            self._smooth(visit, self.coarse_its)
+            self._smooth(level, visit, visit.settings.coarse_its)
             return
-        self._smooth(visit, self.pre)
+        self._smooth(level, visit, visit.settings.pre)
         for _ in range(CYCLES[self.cycle]):
             if visit.leave or not self._correct(level, visit):
                 break
-        self._smooth(visit, self.post)
+        self._smooth(level, visit, visit.settings.post)
 
-    def _smooth(self, visit: Visit, count: int) -> None:
+    def _smooth(self, level: int, visit: Visit, count: int) -> None:
         """Trust-region steps. Collective."""
+        product, moved = None, visit.theta
         for _ in range(count):
             if visit.leave or np.linalg.norm(visit.gradient) <= visit.tolerance or visit.radius < self.rules.smallest:
                 return
-            step = visit.curvature.solve(visit.gradient, visit.radius)
-            self._try(visit, step.vector, step.reduction)
+            if visit.settings.hessian == "gauss_newton":
+                if product is None or moved is not visit.theta:
+                    product, moved = self._levels[level].gauss_newton(visit.theta), visit.theta
+                its, rtol = visit.settings.cg_its, visit.settings.cg_rtol
+                self._try(visit, *truncated_cg(product, visit.gradient, visit.radius, its, rtol))
+            else:
+                step = visit.curvature.solve(visit.gradient, visit.radius)
+                self._try(visit, step.vector, step.reduction)
 
     def _correct(self, level: int, visit: Visit) -> bool:
         """The correction of the next coarser level; False where it has none to give. Collective."""
@@ -206,9 +240,10 @@ class RecursiveTrustRegion:
         if model is None:
             return False
         value, gradient = here if self.model == "none" else (visit.value, restricted)
-        curvature = LimitedMemorySR1(self.history, PETSc.COMM_SELF)
+        settings = self.settings[level + 1]
+        curvature = LimitedMemorySR1(settings.history, PETSc.COMM_SELF)
         child = Visit(
-            model, anchor, value, gradient, visit.radius, curvature, tolerance, anchor=anchor, bound=visit.radius
+            model, anchor, value, gradient, visit.radius, curvature, tolerance, settings, anchor, visit.radius
         )
         self._cycle(level + 1, child)
         reduction = value - child.value
@@ -248,7 +283,32 @@ class RecursiveTrustRegion:
 
     def view(self, _: PETSc.TAO, viewer: PETSc.Viewer) -> None:
         """The settings."""
-        viewer.printfASCII(
-            f"  RMTR: {len(self._levels)} levels cycle={self.cycle} pre={self.pre} post={self.post} "
-            f"coarse_its={self.coarse_its} coarse_model={self.model}\n"
-        )
+        viewer.printfASCII(f"  RMTR: {len(self._levels)} levels cycle={self.cycle} coarse_model={self.model}\n")
+        for number, settings in enumerate(reversed(self.settings)):
+            viewer.printfASCII(f"    level {number}: {settings}\n")
+
+
+def read_level(prefix: str, number: int) -> LevelSettings:
+    """The ``tao_rmtr_*`` options of a level, under its own name, that of its kind, or none.
+
+    Raises
+    ------
+    OptionError
+    """
+    kinds = [f"mg_levels_{number}_", "mg_levels_"] if number else ["mg_coarse_"]
+    options = PETSc.Options()
+
+    def own(name: str) -> str:
+        names = [f"{prefix}{kind}tao_rmtr_{name}" for kind in (*kinds, "")]
+        return next((one for one in names if options.hasName(one)), names[-1])
+
+    known, found = LevelSettings(), {}
+    for name, least in (("pre", 0), ("post", 0), ("coarse_its", 1), ("history", 1), ("cg_its", 1)):
+        found[name] = options.getInt(own(name), getattr(known, name))
+        if found[name] < least:
+            raise OptionError(f"-{own(name)} {found[name]}: it must be {least} or more")
+    found["cg_rtol"] = options.getReal(own("cg_rtol"), known.cg_rtol)
+    if not 0.0 <= found["cg_rtol"] < 1.0:
+        raise OptionError(f"-{own('cg_rtol')} {found['cg_rtol']:g}: it must be at least 0 and below 1")
+    found["hessian"] = get_choice(own("hessian"), known.hessian, HESSIANS)
+    return LevelSettings(**found)
