@@ -13,6 +13,7 @@ OWN_TAO_TYPES = {
     "adagrad": "pescitrain.solvers.multilevel.adagrad.Adagrad",
     "rmtr": "pescitrain.solvers.multilevel.trust_region.RecursiveTrustRegion",
     "mladagrad": "pescitrain.solvers.multilevel.adagrad.MultilevelAdagrad",
+    "asadagrad": "pescitrain.solvers.schwarz.adagrad.SchwarzAdagrad",
     "adam": "pescitrain.solvers.adam.Adam",
     "lbfgs": "pescitrain.solvers.lbfgs.LimitedMemoryBFGS",
     "lm": "pescitrain.solvers.levenberg_marquardt.LevenbergMarquardt",
@@ -40,7 +41,10 @@ TAO_SLOT = {
 """TAO types that take a preconditioner -> the prefix of the inner Krylov solver that holds it."""
 
 TAO_NEWTON = ("nls", "ntr", "ntl", "bnls", "bntr", "bntl", "tron")
-TAO_BOUNDED = ("blmvm", "bqnls", "bqnktr", "bqnktl", "bncg", "bnls", "bntr", "bntl", "tron", "lm")
+TAO_BOUNDED = (
+    *("blmvm", "bqnls", "bqnktr", "bqnktl", "bncg", "bnls", "bntr", "bntl", "tron"),
+    *("lm", "adagrad", "asadagrad", "mladagrad"),
+)
 TAO_WITHOUT_PRECONDITIONER = ("cg", "bncg", "owlqn", "python")
 TAO_REFUSED = {
     "bqnkls": "PETSc's bqnkls fails with every problem (its secant matrix refuses a shift): use bqnktr or bqnls",

@@ -132,10 +132,10 @@ def test_the_first_coarse_gradient_is_the_restricted_one_on_three_levels(comm, m
     seen = []
     correct = MultilevelAdagrad._correction
 
-    def watch(self, level, theta, linear, squares):
+    def watch(self, level, theta, linear, squares, bounds):
         fine = self._levels[level]
         seen.append((level, fine.restrict(fine.gradient(theta) + linear)))
-        return correct(self, level, theta, linear, squares)
+        return correct(self, level, theta, linear, squares, bounds)
 
     monkeypatch.setattr(MultilevelAdagrad, "_correction", watch)
     PETSc.Options()["tao_mladagrad_coarse_steps"] = 1

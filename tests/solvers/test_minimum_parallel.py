@@ -17,6 +17,7 @@ SOLVERS = {"tao": TaoSolver, "snes": SnesSolver}
 SPECIAL = {
     "adagrad": ({"tao_adagrad_lr": 0.2, "tao_max_it": 1500}, 1e-5),
     "mladagrad": ({"tao_mladagrad_lr": 0.2, "tao_max_it": 1500}, 1e-5),
+    "asadagrad": ({"tao_asadagrad_lr": 0.2, "tao_max_it": 1500}, 1e-5),
     "adam": ({"tao_adam_lr": 0.2, "tao_adam_decay": 0.99, "tao_max_it": 600}, 1e-4),
     "sgd": ({"tao_sgd_lr": 0.05, "tao_max_it": 500}, 1e-5),
     "nrichardson": ({}, 2e-5),

@@ -9,6 +9,7 @@ from pescitrain.algebra import ParameterLayout, System
 from pescitrain.algebra.hierarchy import Coarsening
 from pescitrain.algebra.options import get_choice
 from pescitrain.errors import OptionError
+from pescitrain.solvers.adagrad_step import Bounds, adagrad_step, descent
 from pescitrain.solvers.multilevel.levels import NetworkLevel, create_levels
 from pescitrain.solvers.outcome import Array, Memory
 from pescitrain.solvers.stochastic import Stochastic
@@ -19,6 +20,9 @@ WEIGHTS = ("restrict_squares", "square_of_sum", "max", "fresh")
 
 class MultilevelAdagrad(Stochastic):
     """Steps −α g / w, w² the sum of squares of all gradients, on every level of the hierarchy; φ plays no part.
+
+    Between bounds, g is the projected gradient, and a coarse level keeps to those that let every prolonged step stay
+    between them (Gratton, Kopaničáková & Toint, arXiv:2507.11513; the details are our own).
 
     An iteration is a step of the finest network, and every ``period`` of them the correction of the next coarser one:
     ``coarse_steps`` such steps from Πθ on h(y) = φ_c(y) + (Pᵀg − ∇φ_c(Πθ))ᵀy, whose gradient at Πθ is Pᵀg, recursively
@@ -94,20 +98,23 @@ class MultilevelAdagrad(Stochastic):
         layout = self._system.layout
         theta, g = layout.gather(x).copy(), layout.gather(gradient).copy()
         squares = np.full(len(theta), self.start) if self.squares is None else self.squares
-        squares += g * g
+        bounds = Bounds.of(self._system.bounds, len(theta))
+        d = descent(theta, g, bounds)
+        squares += d * d
         self.squares = squares
-        change = -self.learning_rate * g / np.sqrt(squares)
+        change = adagrad_step(theta, d, squares, self.learning_rate, bounds)
         self.steps += 1
         if len(self._levels) > 1 and self.steps % self.period == 0:
-            change += self._correction(0, theta + change, np.zeros_like(theta), squares)
+            change += self._correction(0, theta + change, np.zeros_like(theta), squares, bounds)
         layout.set(step, change)
         self.next_batch()
 
-    def _correction(self, level: int, theta: Array, linear: Array, squares: Array) -> Array:
+    def _correction(self, level: int, theta: Array, linear: Array, squares: Array, bounds: Bounds) -> Array:
         """P(y − Πθ), with y from the next coarser network; ``linear`` is the gradient that h has beside φ's."""
         fine, coarse = self._levels[level], self._levels[level + 1]
         g = fine.gradient(theta) + linear
-        squares += g * g
+        d = descent(theta, g, bounds)
+        squares += d * d
         restricted = fine.restrict(g)
         if np.linalg.norm(restricted) < self.kappa * np.linalg.norm(g):
             return np.zeros_like(theta)
@@ -115,12 +122,16 @@ class MultilevelAdagrad(Stochastic):
         of_coarse = coarse.gradient(start)
         own = restricted - of_coarse if self.coherent else np.zeros_like(start)
         weights, y = self._coarse_squares(fine, squares), start
+        inner = Bounds(
+            start + fine.largest_child(bounds.lower - theta), start - fine.largest_child(theta - bounds.upper)
+        )
         for number in range(self.coarse_steps):
             g = of_coarse + own if number == 0 else coarse.gradient(y) + own
-            weights += g * g
-            y = y - self.learning_rate * g / np.sqrt(weights)
+            d = descent(y, g, inner)
+            weights += d * d
+            y = y + adagrad_step(y, d, weights, self.learning_rate, inner)
             if level + 2 < len(self._levels) and (number + 1) % self.period == 0:
-                y = y + self._correction(level + 1, y, own, weights)
+                y = y + self._correction(level + 1, y, own, weights, inner)
         return fine.prolong(y - start)
 
     def _coarse_squares(self, fine: NetworkLevel, squares: Array) -> Array:
