@@ -25,11 +25,16 @@ class Batches:
     samples : list      the terms, with this rank's chunks
     size : int          samples in a batch, of all terms together
     seed : int
+    overlap : float     a batch has this part of the next one, too
+
+    ``number``: the present batch; None: all samples.
     """
 
-    def __init__(self, samples: Sequence[TermSamples], comm: MPI.Intracomm, size: int, seed: int) -> None:
-        self._samples, self._comm, self.size, self.seed = samples, comm, size, seed
-        self.number = 0
+    def __init__(
+        self, samples: Sequence[TermSamples], comm: MPI.Intracomm, size: int, seed: int, overlap: float = 0.0
+    ) -> None:
+        self._samples, self._comm, self.size, self.seed, self.overlap = samples, comm, size, seed, overlap
+        self.number: int | None = 0
         self._orders: tuple[int, list[Indices]] | None = None
         self._chunks: list[tuple[int, TermSamples, Chunk]] | None = None
 
@@ -45,13 +50,19 @@ class Batches:
 
     @property
     def share(self) -> float:
-        """What part of all samples a batch is."""
-        return 1.0 / self.count
+        """What part of all samples the present batch is."""
+        if self.number is None or self.count == 1:
+            return 1.0
+        return (1.0 + self.overlap) / self.count
 
-    def show(self, number: int) -> None:
-        """Evaluate batch ``number`` from now on: 0, 1, … over all epochs. Not collective."""
+    def show(self, number: int | None) -> None:
+        """Evaluate batch ``number`` from now on: 0, 1, … over all epochs; None: all samples. Not collective."""
         if number != self.number:
             self.number, self._chunks = number, None
+
+    def resize(self, size: int) -> None:
+        """Batches of another size from now on. Not collective."""
+        self.size, self._chunks = size, None
 
     def forget(self) -> None:
         """The samples have changed. Not collective."""
@@ -69,6 +80,8 @@ class Batches:
 
     def members(self, term: int) -> Indices:
         """Sorted numbers of the samples of a term in the present batch: at least one."""
+        if self.number is None:
+            return np.arange(len(self._samples[term].points))
         epoch, place = divmod(self.number, self.count)
         if self._orders is None or self._orders[0] != epoch:
             generators = [np.random.default_rng((self.seed, epoch, k)) for k in range(len(self._samples))]
@@ -77,7 +90,10 @@ class Batches:
         order = self._orders[1][term]
         first, last = (len(order) * k // self.count for k in (place, place + 1))
         # A term of fewer samples than there are batches gives one to each, some twice in an epoch.
-        return np.sort(order[first:last]) if last > first else order[first : first + 1]
+        if last == first:
+            return order[first : first + 1]
+        more = 0 if self.count == 1 else round(self.overlap * (last - first))
+        return np.sort(order[np.arange(first, last + more) % len(order)])
 
     def _of_term(self, samples: TermSamples, members: Indices) -> list[Chunk]:
         total = len(samples.points)

@@ -67,7 +67,8 @@ class _RecentPoints:
 
     @staticmethod
     def _key(theta: Array, batch: int) -> bytes:
-        return hashlib.blake2b(theta.tobytes(), digest_size=16, salt=batch.to_bytes(8, "little")).digest()
+        salt = batch.to_bytes(8, "little", signed=True)
+        return hashlib.blake2b(theta.tobytes(), digest_size=16, salt=salt).digest()
 
 
 class Evaluator:
@@ -241,7 +242,8 @@ class Evaluator:
 
     @property
     def _batch(self) -> int:
-        return 0 if self.batches is None else self.batches.number
+        known = None if self.batches is None else self.batches.number
+        return -1 if known is None else known
 
     @property
     def _cost(self) -> float:

@@ -99,7 +99,7 @@ class SampleOptions:
     sample_batch: int = option(
         0,
         "samples of all terms together that an iteration sees, another batch each time, for adam, adagrad, mladagrad, "
-        "sgd and soap; 0: all",
+        "rmtr, sgd and soap; 0: all",
         minimum=0,
     )
     sample_chunk: int | None = option(

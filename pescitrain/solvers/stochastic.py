@@ -32,5 +32,5 @@ def refuse_batches(method: str) -> NoReturn:
     """
     raise OptionError(
         f"{method} needs an objective that stays the same, and -sample_batch changes it: leave that out, or use "
-        "-tao_type adam, adagrad, mladagrad, sgd or soap"
+        "-tao_type adam, adagrad, mladagrad, rmtr, sgd or soap"
     )

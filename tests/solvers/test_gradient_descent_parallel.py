@@ -17,6 +17,7 @@ from pescitrain.solvers.tao import TaoSolver
 pytestmark = pytest.mark.parallel
 
 STOCHASTIC = ("adam", "adagrad", "mladagrad", "sgd", "soap")
+GROWING = "rmtr"  # test_sample_size_parallel.py
 OPTIMIZERS = {
     "sgd": lambda theta: torch.optim.SGD([theta], lr=0.02, momentum=0.7),
     "adam": lambda theta: torch.optim.Adam([theta], lr=0.02),
@@ -97,7 +98,9 @@ def test_a_momentum_of_one_is_refused(comm):
     assert sentence_of(caught.value) == "-tao_sgd_momentum 1: it must be at least 0 and below 1"
 
 
-@pytest.mark.parametrize("name", [*(name for name in OWN_TAO_TYPES if name not in STOCHASTIC), "blmvm", "nls"])
+@pytest.mark.parametrize(
+    "name", [*(name for name in OWN_TAO_TYPES if name not in (*STOCHASTIC, GROWING)), "blmvm", "nls"]
+)
 def test_a_method_that_compares_values_refuses_batches(comm, name):
     PETSc.Options()["pc_type"] = "none"
     with pytest.raises(

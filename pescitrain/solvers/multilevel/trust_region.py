@@ -15,7 +15,9 @@ from pescitrain.errors import OptionError
 from pescitrain.solvers.limited_memory_sr1 import LimitedMemorySR1
 from pescitrain.solvers.multilevel.coarse_model import COARSE_MODELS, Function, coarse_model
 from pescitrain.solvers.multilevel.levels import NetworkLevel, create_levels
+from pescitrain.solvers.multilevel.sample_size import SampleSize
 from pescitrain.solvers.outcome import Array, Memory, report
+from pescitrain.solvers.stochastic import Stochastic
 from pescitrain.solvers.truncated_cg import truncated_cg
 from pescitrain.solvers.trust_region import Radius, reduction_ratio
 
@@ -98,7 +100,7 @@ class Visit:
     leave: bool = field(default=False, init=False)
 
 
-class RecursiveTrustRegion:
+class RecursiveTrustRegion(Stochastic):
     """Trust-region steps with SR1 curvature on every level of the hierarchy, corrections of the coarser ones tested as
     steps are.
 
@@ -106,7 +108,8 @@ class RecursiveTrustRegion:
     gradient Pᵀ∇h inside the region of the finer one (Kopaničáková & Krause, SIAM J. Sci. Comput. 45 (2023) S254–S280,
     arXiv:2107.07572, after Gratton, Sartenaer & Toint, SIAM J. Optim. 19 (2008) 414–444). Levels are in coordinates in
     which prolongation is an isometry. An iteration is a cycle; the networks are those of ``-hier_type`` and
-    ``-hier_levels``.
+    ``-hier_levels``. With ``-sample_batch``, which is the size of the first batches, an iteration is some cycles on the
+    next batch, whose pairs are forgotten, and batches grow as :class:`~.sample_size.SampleSize` says.
 
     Options (with the prefix of the Tao)
     ------------------------------------
@@ -114,6 +117,8 @@ class RecursiveTrustRegion:
     -tao_rmtr_coarse_model additive     multiplicative, hybrid, none
     -tao_rmtr_kappa 0.1                 no correction where ‖Pᵀ∇h‖ is below this part of the coarse gradient's norm
     -tao_rmtr_radius 1, -tao_rmtr_max_radius 10
+    -tao_rmtr_batch_cycles 3            on each batch
+    -tao_rmtr_batch_overlap 0.2         the part of the next batch that each one has, too
 
     Of each level, as ``-mg_levels_2_tao_rmtr_pre``, of all but the coarsest (number 0) as ``-mg_levels_tao_rmtr_pre``,
     of the coarsest as ``-mg_coarse_tao_rmtr_history``, or of all without these words:
@@ -129,6 +134,8 @@ class RecursiveTrustRegion:
         self.settings: list[LevelSettings] = []
         self._prefix = ""
         self.first_radius, self.rules = 1.0, Radius()
+        self.batch_cycles, self.batch_overlap = 3, 0.2
+        self.sizes: SampleSize | None = None
         self.visit: Visit | None = None
         self._system: System | None = None
         self._levels: list[IsometricLevel] = []
@@ -148,6 +155,12 @@ class RecursiveTrustRegion:
         self.kappa = options.getReal("tao_rmtr_kappa", self.kappa)
         self.first_radius = options.getReal("tao_rmtr_radius", self.first_radius)
         self.rules = Radius(largest=options.getReal("tao_rmtr_max_radius", self.rules.largest))
+        self.batch_cycles = options.getInt("tao_rmtr_batch_cycles", self.batch_cycles)
+        self.batch_overlap = options.getReal("tao_rmtr_batch_overlap", self.batch_overlap)
+        if self.batch_cycles < 1:
+            raise OptionError(f"-{prefix}batch_cycles {self.batch_cycles}: it must be 1 or more")
+        if not 0.0 <= self.batch_overlap <= 1.0:
+            raise OptionError(f"-{prefix}batch_overlap {self.batch_overlap:g}: it must be from 0 to 1")
         if not 0.0 < self.first_radius <= self.rules.largest:
             raise OptionError(
                 f"-{prefix}radius {self.first_radius:g}: it must be above 0 and at most -{prefix}max_radius "
@@ -174,13 +187,17 @@ class RecursiveTrustRegion:
         if self._system is None:
             raise OptionError("-tao_type rmtr needs the networks of pescitrain; use it through pescitrain")
         layout, x, reasons = self._system.layout, tao.getSolution(), PETSc.TAO.ConvergedReason
+        self._prepare_batches()
         visit = self.visit = self._begin(layout.gather(x).copy(), float(tao.getTolerances()[0]))
         gradient = layout.vec_from(visit.gradient)
         report(tao, 0, visit.value, gradient, visit.radius)
         for iteration in range(1, tao.getMaximumIterations() + 1):
             if tao.getConvergedReason():
                 break
-            self._cycle(0, visit)
+            if self.sizes is None:
+                self._cycle(0, visit)
+            else:
+                self._cycle_on_batch(visit, self.sizes)
             layout.set(x, visit.theta)
             layout.set(gradient, visit.gradient)
             report(tao, iteration, visit.value, gradient, visit.radius)
@@ -201,6 +218,30 @@ class RecursiveTrustRegion:
             pairs = zip(self._memory.get("secant_steps", []), self._memory.get("secant_changes", []), strict=True)
             curvature.restore(list(pairs), scale)
         return visit
+
+    def _prepare_batches(self) -> None:
+        assert self._system is not None
+        self.sizes = None
+        if self.batches is not None:
+            self.batches.overlap = self.batch_overlap
+            self.sizes = SampleSize(self._system.evaluator, self.batches)
+            if "epoch" in self._memory:
+                self.sizes.restore(self._memory["epoch"])
+            self.batches.forget()
+
+    def _cycle_on_batch(self, visit: Visit, sizes: SampleSize) -> None:
+        """Some cycles on the next batch; where its epoch was of no use, back to where that began. Collective."""
+        sizes.begin(visit.theta)
+        if not sizes.whole:
+            visit.curvature = LimitedMemorySR1(visit.settings.history, PETSc.COMM_SELF)
+        first, visit.gradient = self._levels[0](visit.theta)
+        visit.value = first
+        for _ in range(self.batch_cycles):
+            self._cycle(0, visit)
+        back = sizes.end(visit.theta, first - visit.value)
+        if back is not None:
+            visit.theta, visit.radius = back, 0.5 * visit.radius
+        visit.value, visit.gradient = self._levels[0](visit.theta)  # of the batch that is shown now
 
     def _cycle(self, level: int, visit: Visit) -> None:
         if level + 1 == len(self._levels):
@@ -267,7 +308,7 @@ class RecursiveTrustRegion:
             visit.leave = away > (1.0 - INSIDE) * visit.bound or visit.radius < self.rules.smallest
 
     def save(self, layout: ParameterLayout) -> Memory:
-        """Radius and curvature of the finest level. Not collective."""
+        """Radius and curvature of the finest level, and where the epoch stands. Not collective."""
         if self.visit is None:
             return {}
         curvature = self.visit.curvature
@@ -275,7 +316,7 @@ class RecursiveTrustRegion:
             "secant_steps": [step.copy() for step in curvature.steps],
             "secant_changes": [change.copy() for change in curvature.changes],
             "radius": [np.array([self.visit.radius, curvature.scale])],
-        }
+        } | ({} if self.sizes is None else self.sizes.save())
 
     def restore(self, layout: ParameterLayout, memory: Memory) -> None:
         """Continue from :meth:`save`. Not collective."""
