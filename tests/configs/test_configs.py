@@ -7,7 +7,7 @@ from petsc4py import PETSc
 from run.commands import TINY, clear_options, column, command  # pyright: ignore[reportMissingImports]
 
 from pescitrain.run.database import check_names
-from pescitrain.run.options import RunOptions, read
+from pescitrain.run.nested import stage_names, translate_grid_sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "configs").glob("*.yaml"))
@@ -21,7 +21,7 @@ def config(request):
 
 
 def test_the_names_are_known(config):
-    check_names(read(RunOptions).stages, [])
+    check_names(stage_names(), [])
 
 
 def test_the_first_lines_say_what_it_is_and_how_to_run_it(config):
@@ -33,12 +33,15 @@ def test_the_first_lines_say_what_it_is_and_how_to_run_it(config):
 
 
 def test_it_runs_uses_all_of_its_options_and_lowers_the_objective(config, tmp_path):
-    given, stages = PETSc.Options().getAll(), read(RunOptions).stages
+    given = PETSc.Options().getAll()
+    translate_grid_sequence()
+    stages = stage_names()
+    deep = ("-net_depth", 9, "-problem_samples", 40) if given.get("problem") == "spirals" else ()
     method = "snes" if "snes_type" in given else "tao"
     limits = [f"-{stage}_{method}_max_it" for stage in stages] or [f"-{method}_max_it"]
     budget = [word for limit in limits for word in (limit, 4)]
     clear_options()
-    ended = command("-options_file", config, *TINY, *budget, "-out_dir", tmp_path / "run")
+    ended = command("-options_file", config, *TINY, *deep, *budget, "-out_dir", tmp_path / "run")
     assert ended.code == 0, ended.err
     assert "note:" not in ended.out
     objective = column(tmp_path / "run", "objective")
