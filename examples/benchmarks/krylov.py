@@ -1,12 +1,14 @@
 """Which preconditioner pays: iterations of CG on (JᵀJ + λI) x = −Jᵀr at three stages of training.
 
     python examples/benchmarks/krylov.py [--problems burgers,allen_cahn] [--stages 0,300,800] [--dampings 3e-2,1e-3]
-                                         [--pcs asm,nystrom] [--limit 1000] [--seeds 0] [options of the command]
+                                         [--pcs asm,nystrom] [--levels 2] [--limit 1000] [--seeds 0]
+                                         [options of the command]
 
 Burgers' and Allen–Cahn's equation, 8 hidden layers of 20, 4000 points, trained by blmvm with asm; a stage is a number
 of iterations. λ is relative to the mean of the diagonal of JᵀJ, as -gn_shift is. CG stops where ‖b − Hx‖ ≤ 1e-6 ‖b‖,
 the same norm for all; > means that the limit came first. Set-up (entries or factors from J, factorisation) and one
-application are told in units of one product with JᵀJ, J v + Jᵀ w. --pcs takes every line that starts with a name.
+application are told in units of one product with JᵀJ, J v + Jᵀ w. --pcs takes every line that starts with a name,
+--levels is how many networks mg has.
 """
 
 from __future__ import annotations
@@ -97,6 +99,7 @@ def main() -> None:
         stages=(0, 300, 800),
         dampings=(3e-2, 1e-3),
         pcs=("",),
+        levels=(2,),
         limit=(1000,),
         seeds=(0,),
     )
@@ -214,6 +217,7 @@ def measure(setup, line: Line, linearization, matrix, gradient, damping: float, 
             line.entries,
             damping,
             coarsening=line.coarsening,
+            levels=chosen.levels[0],
             rows=line.rows,
             single=line.single,
             evaluator=setup.evaluator,

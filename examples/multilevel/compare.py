@@ -41,8 +41,13 @@ PROBLEMS = {
 """Options, and what the coarser networks are in size, the coarsest first."""
 
 RATES = {
-    "adam": {"spirals": 3e-2, "spirals65": 3e-2, "smiley": 3e-2, "signals": 3e-2},
+    "adam": {"spirals": 3e-2, "spirals65": 3e-2, "smiley": 1e-1, "signals": 3e-2},
     "nested_adam": {"spirals": 1e-2, "spirals65": 1e-2, "smiley": 1e-2, "signals": 1e-2},
+    "adagrad": dict.fromkeys(PROBLEMS, 3.0),
+    "nested_adagrad": dict.fromkeys(PROBLEMS, 3e-1),
+    "mladagrad": dict.fromkeys(PROBLEMS, 1.0),
+    "asadagrad": dict.fromkeys(PROBLEMS, 1.0),
+    "sgd": dict.fromkeys(PROBLEMS, 1e-1),
 }
 CG = "-pc_type none -ksp_max_it 20 -ksp_rtol 0.1 -snes_rtol 0 -snes_stol 0 -snes_max_it"
 METHODS = {

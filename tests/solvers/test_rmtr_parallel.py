@@ -168,6 +168,16 @@ def test_a_level_has_settings_of_its_own(comm):
         read_level("", 1)
 
 
+def test_injection_takes_the_gradient_of_one_child(comm):
+    fine, _ = isometric(comm, 2, "depth")
+    gradient = np.random.default_rng(1).standard_normal(len(fine.scale))
+    matrix = fine.level.prolongation.toarray()
+    expected = [gradient[np.flatnonzero(column)[0]] for column in matrix.T] / fine.coarse_scale
+    np.testing.assert_allclose(fine.inject(gradient), expected, rtol=1e-15)
+    _, objectives, _ = run(comm, (4,), tao_rmtr_restriction="injection")
+    assert (np.diff(objectives) <= 0.0).all()
+
+
 @pytest.mark.parametrize("model", COARSE_MODELS)
 @pytest.mark.parametrize(("cycle", "kind"), [("v", "depth"), ("w", "both")])
 def test_it_never_rises_and_coarse_steps_stay_in_the_finer_region(comm, model, cycle, kind, monkeypatch):

@@ -42,6 +42,12 @@ class NetworkLevel:
         assert self.prolongation is not None
         return self.prolongation.T @ gradient
 
+    def inject(self, values: Array) -> Array:
+        """Those of the first that each coarse parameter is prolonged to: no dual of P, for comparison alone."""
+        assert self.prolongation is not None
+        _, first = np.unique(self.prolongation.indices, return_index=True)  # rows have one entry each
+        return values[first]
+
     def project(self, theta: Array) -> Array:
         """Π θ with Π = (PᵀP)⁻¹Pᵀ, of parameters."""
         return self.restrict(theta) / self._squares

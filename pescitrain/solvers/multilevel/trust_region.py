@@ -23,6 +23,8 @@ from pescitrain.solvers.trust_region import Radius, reduction_ratio
 
 HESSIANS = ("sr1", "gauss_newton")
 """Curvature from the pairs of a level, or products with the generalized Gauss–Newton matrix of its network."""
+RESTRICTIONS = ("transpose", "injection")
+"""Of gradients: by Pᵀ, which they are dual to, or from one child of two, which shows what that is worth."""
 CYCLES = {"v": 1, "w": 2}
 """Coarse corrections of a cycle."""
 INSIDE = 1e-3
@@ -64,6 +66,11 @@ class IsometricLevel:
         """P̂ᵀ, of gradients and of iterates."""
         assert self._prolongation is not None
         return self._prolongation.T @ vector
+
+    def inject(self, gradient: Array) -> Array:
+        """The gradient of the first that each coarse parameter is prolonged to."""
+        assert self.coarse_scale is not None
+        return self.level.inject(gradient * self.scale) / self.coarse_scale
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,7 @@ class RecursiveTrustRegion(Stochastic):
     ------------------------------------
     -tao_rmtr_cycle v                   w: two corrections
     -tao_rmtr_coarse_model additive     multiplicative, hybrid, none
+    -tao_rmtr_restriction transpose     injection
     -tao_rmtr_kappa 0.1                 no correction where ‖Pᵀ∇h‖ is below this part of the coarse gradient's norm
     -tao_rmtr_radius 1, -tao_rmtr_max_radius 10
     -tao_rmtr_batch_cycles 3            on each batch
@@ -131,6 +139,7 @@ class RecursiveTrustRegion(Stochastic):
 
     def __init__(self) -> None:
         self.cycle, self.model, self.kappa = "v", "additive", 0.1
+        self.restriction = "transpose"
         self.settings: list[LevelSettings] = []
         self._prefix = ""
         self.first_radius, self.rules = 1.0, Radius()
@@ -152,6 +161,7 @@ class RecursiveTrustRegion(Stochastic):
         options, prefix = PETSc.Options(tao), f"{self._prefix}tao_rmtr_"
         self.cycle = get_choice(f"{prefix}cycle", self.cycle, tuple(CYCLES))
         self.model = get_choice(f"{prefix}coarse_model", self.model, COARSE_MODELS)
+        self.restriction = get_choice(f"{prefix}restriction", self.restriction, RESTRICTIONS)
         self.kappa = options.getReal("tao_rmtr_kappa", self.kappa)
         self.first_radius = options.getReal("tao_rmtr_radius", self.first_radius)
         self.rules = Radius(largest=options.getReal("tao_rmtr_max_radius", self.rules.largest))
@@ -271,7 +281,8 @@ class RecursiveTrustRegion(Stochastic):
     def _correct(self, level: int, visit: Visit) -> bool:
         """The correction of the next coarser level; False where it has none to give. Collective."""
         fine, coarse = self._levels[level], self._levels[level + 1]
-        restricted, anchor = fine.restrict(visit.gradient), fine.restrict(visit.theta)
+        restricted = (fine.restrict if self.restriction == "transpose" else fine.inject)(visit.gradient)
+        anchor = fine.restrict(visit.theta)
         here = coarse(anchor)
         size = float(np.linalg.norm(restricted))
         tolerance = min(visit.tolerance, self.kappa * float(np.linalg.norm(visit.gradient)))
