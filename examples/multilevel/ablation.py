@@ -25,7 +25,6 @@ RMTR = {
     "steps": ["-tao_rmtr_coarse_its 2", "-tao_rmtr_coarse_its 30", "-tao_rmtr_pre 3 -tao_rmtr_post 3"],
     "radius": ["-tao_rmtr_radius 0.1", "-tao_rmtr_radius 10"],
     "prolongation": ["-hier_prolongation linear"],
-    "batch": ["-sample_batch 30 -tao_max_it 100", "-sample_batch 90 -tao_max_it 100"],
 }
 ADAGRAD = {
     "base": [""],
@@ -33,7 +32,6 @@ ADAGRAD = {
     "model": ["-tao_mladagrad_coherent false"],
     "weights": [f"-tao_mladagrad_weights {name}" for name in ("square_of_sum", "max", "fresh")],
     "steps": ["-tao_mladagrad_coarse_steps 2", "-tao_mladagrad_coarse_steps 10"],
-    "batch": ["-sample_batch 30 -tao_max_it 400", "-sample_batch 90 -tao_max_it 400"],
 }
 SWITCHES = {"rmtr": RMTR, "fmg_rmtr": RMTR, "rmtr_gn": RMTR, "fmg_rmtr_gn": RMTR, "mladagrad": ADAGRAD}
 """Options after those of the base: what is said last wins."""
@@ -42,9 +40,7 @@ SWITCHES = {"rmtr": RMTR, "fmg_rmtr": RMTR, "rmtr_gn": RMTR, "fmg_rmtr_gn": RMTR
 def senseless(base: str, name: str, text: str) -> bool:
     """Switches of nested iteration on a base without it, and those that would take it away."""
     nested = base.startswith("fmg_")
-    return (name in ("nested", "prolongation") and not nested) or (
-        name in ("levels", "batch") and nested and bool(text)
-    )
+    return (name in ("nested", "prolongation") and not nested) or (name == "levels" and nested and bool(text))
 
 
 def main() -> None:
