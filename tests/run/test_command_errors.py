@@ -28,7 +28,7 @@ POISSON2D = ("-problem", "poisson2d", *TINY, "-tao_max_it", 1)
         ("-tao_type bqnkls", r"-tao_type bqnkls: .*use bqnktr or bqnls"),
         ("-tao_type pounders", r"-tao_type pounders: .*use blmvm"),
         ("-tao_type almm", r"-tao_type almm: it is for constrained, complementarity or quadratic problems: use "),
-        ("-snes_type fas", r"-snes_type fas does not fit the training of networks \(choose from anderson, "),
+        ("-snes_type ms", r"-snes_type ms does not fit the training of networks \(choose from anderson, "),
         ("-mesh a.msh", r"-mesh a.msh: problem Poisson2D lives in a box and takes no mesh"),
         ("-sample_type quadrature", r"-sample_type quadrature needs a mesh; for a box choose hammersley, "),
         ("-gn_mat none -pc_type asm", r"-gn_mat none leaves -pc_type asm without a matrix: use blocks or dense"),

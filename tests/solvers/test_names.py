@@ -45,7 +45,7 @@ def test_a_type_that_makes_no_sense_is_refused_with_what_to_use(name):
     [
         ("tao", "blvmm", r"^-x blvmm is no method that is known; did you mean blmvm\? \(choose from adagrad, adam, "),
         ("snes", "newtonsl", r"newtonsl is no method that is known; did you mean newtonls\?"),
-        ("snes", "fas", r"fas does not fit the training of networks \(choose from anderson, "),
+        ("snes", "ms", r"ms does not fit the training of networks \(choose from anderson, "),
         ("snes", "blmvm", r"blmvm is no method that is known"),
         ("tao", "zzz", r"zzz is no method that is known \(choose"),
     ],
