@@ -12,6 +12,8 @@ from pescitrain.evaluation.samples import Chunk, TermSamples
 from pescitrain.networks.device import on_device
 
 Indices = NDArray[np.intp]
+Batch = tuple[int, int, float]
+"""The number of a batch, the size of batches and their overlap, which say what it holds."""
 
 
 class Batches:
@@ -54,6 +56,11 @@ class Batches:
         if self.number is None or self.count == 1:
             return 1.0
         return (1.0 + self.overlap) / self.count
+
+    @property
+    def shown(self) -> Batch | None:
+        """The present batch; None: all samples."""
+        return None if self.number is None else (self.number, self.size, self.overlap)
 
     def show(self, number: int | None) -> None:
         """Evaluate batch ``number`` from now on: 0, 1, … over all epochs; None: all samples. Not collective."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pescitrain.errors import EvaluationError
 from pescitrain.evaluation.arithmetic import Arithmetic
-from pescitrain.evaluation.batches import Batches
+from pescitrain.evaluation.batches import Batch, Batches
 from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, FunctionalJacobian
 from pescitrain.evaluation.linearization import ChunkPlace, Linearization
@@ -55,10 +55,10 @@ class _RecentPoints:
     def clear(self) -> None:
         self._points.clear()
 
-    def find(self, theta: Array, batch: int) -> _Point | None:
+    def find(self, theta: Array, batch: Batch | None) -> _Point | None:
         return self._points.get(self._key(theta, batch))
 
-    def add(self, theta: Array, batch: int, value: Value, gradient: Array | None) -> None:
+    def add(self, theta: Array, batch: Batch | None, value: Value, gradient: Array | None) -> None:
         key = self._key(theta, batch)
         self._points.pop(key, None)  # what is evaluated again is recent again
         self._points[key] = _Point(value, gradient)
@@ -66,9 +66,10 @@ class _RecentPoints:
             del self._points[next(iter(self._points))]
 
     @staticmethod
-    def _key(theta: Array, batch: int) -> bytes:
-        salt = batch.to_bytes(8, "little", signed=True)
-        return hashlib.blake2b(theta.tobytes(), digest_size=16, salt=salt).digest()
+    def _key(theta: Array, batch: Batch | None) -> bytes:
+        known = hashlib.blake2b(theta.tobytes(), digest_size=16)
+        known.update(repr(batch).encode())
+        return known.digest()
 
 
 class Evaluator:
@@ -241,9 +242,8 @@ class Evaluator:
         return places
 
     @property
-    def _batch(self) -> int:
-        known = None if self.batches is None else self.batches.number
-        return -1 if known is None else known
+    def _batch(self) -> Batch | None:
+        return None if self.batches is None else self.batches.shown
 
     @property
     def _cost(self) -> float:

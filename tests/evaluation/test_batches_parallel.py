@@ -73,6 +73,22 @@ def test_a_batch_is_charged_by_its_share_and_known_points_are_not_charged_again(
     assert (evaluator.counters.gradient, evaluator.counters.objective) == (share, share)
 
 
+def test_what_is_known_of_a_batch_does_not_hold_for_one_of_another_size_or_overlap(comm):
+    evaluator = build(comm, "poisson", 10)
+    theta = start(evaluator)
+    seen = [evaluator.objective(theta).objective]
+    evaluator.batches.resize(20)
+    seen.append(evaluator.objective(theta).objective)
+    evaluator.batches.overlap = 0.5
+    evaluator.batches.forget()
+    seen.append(evaluator.objective(theta).objective)
+    evaluator.batches.show(None)
+    seen.append(evaluator.objective(theta).objective)
+    assert len(set(seen)) == 4
+    whole = CASES["poisson"].build(comm, interior=24, boundary=12)
+    assert seen[3] == pytest.approx(whole.objective(theta).objective, rel=1e-13)
+
+
 def test_a_batch_that_is_as_large_as_all_is_all(comm):
     evaluator, whole = build(comm, "classes", 100), CASES["classes"].build(comm)
     assert evaluator.batches.count == 1

@@ -48,6 +48,16 @@ def test_batches_take_the_same_path_on_two_ranks_and_after_a_restart(tmp_path):
     assert counts["gradient"] == pytest.approx(21 * share)
 
 
+def test_growing_batches_go_on_after_a_restart_as_if_there_had_been_none(tmp_path):
+    words = (*SPIRALS, "-sample_batch", 20, "-tao_type", "rmtr", "-hier_type", "depth", "-ckpt_interval", 5)
+    one, again = tmp_path / "one", tmp_path / "again"
+    assert command(*words, "-tao_max_it", 12, "-out_dir", one).code == 0
+    assert command(*words, "-tao_max_it", 5, "-out_dir", again).code == 0
+    restart = ("-ckpt_restart", again / "checkpoint")
+    assert command(*words, "-tao_max_it", 12, *restart, "-out_dir", again).code == 0
+    assert np.array_equal(column(again, "objective"), column(one, "objective"))
+
+
 def test_a_method_that_needs_one_objective_refuses_batches(tmp_path):
     ended = command(*SPIRALS, "-sample_batch", 10, "-tao_type", "lm", "-out_dir", tmp_path / "run")
     assert ended.code == 2
