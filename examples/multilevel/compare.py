@@ -46,8 +46,8 @@ RATES = {
     "adagrad": dict.fromkeys(PROBLEMS, 3.0),
     "nested_adagrad": dict.fromkeys(PROBLEMS, 3e-1),
     "mladagrad": dict.fromkeys(PROBLEMS, 1.0),
-    "asadagrad": dict.fromkeys(PROBLEMS, 1.0),
-    "sgd": dict.fromkeys(PROBLEMS, 3e-1),
+    "asadagrad": dict.fromkeys(PROBLEMS, 1e-1),
+    "sgd": dict.fromkeys(PROBLEMS, 1.0),
 }
 CG = "-pc_type none -ksp_max_it 20 -ksp_rtol 0.1 -snes_rtol 0 -snes_stol 0 -snes_max_it"
 METHODS = {
