@@ -6,6 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pescitrain.coupling.host_equations import PETScResidual as PETScResidual
+    from pescitrain.coupling.initial_guess import InitialGuess as InitialGuess
+    from pescitrain.coupling.network_pc import NetworkPC as NetworkPC
+    from pescitrain.coupling.pointwise_law import AddedTendency as AddedTendency
+    from pescitrain.coupling.pointwise_law import PointwiseLaw as PointwiseLaw
+    from pescitrain.coupling.problems import HostProblem as HostProblem
+    from pescitrain.coupling.problems import SnapshotProblem as SnapshotProblem
+    from pescitrain.coupling.solver import Result as Result
+    from pescitrain.coupling.solver import Solver as Solver
     from pescitrain.errors import EvaluationError as EvaluationError
     from pescitrain.errors import MeshError as MeshError
     from pescitrain.errors import OptionError as OptionError
@@ -61,6 +70,12 @@ _HOME = {
         "problem",
     ),
     "load_model": "run.model",
+    "PETScResidual": "coupling.host_equations",
+    "InitialGuess": "coupling.initial_guess",
+    "NetworkPC": "coupling.network_pc",
+    **dict.fromkeys(("AddedTendency", "PointwiseLaw"), "coupling.pointwise_law"),
+    **dict.fromkeys(("HostProblem", "SnapshotProblem"), "coupling.problems"),
+    **dict.fromkeys(("Result", "Solver"), "coupling.solver"),
 }
 """Public name -> where it is defined; imported when it is asked for, so that the command sets its threads first."""
 

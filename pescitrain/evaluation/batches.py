@@ -105,7 +105,7 @@ class Batches:
     def _of_term(self, samples: TermSamples, members: Indices) -> list[Chunk]:
         total = len(samples.points)
         scale = float(np.sqrt(total / len(members)))
-        begin, result = total * self._comm.rank // self._comm.size, []
+        begin, result = samples.begin(self._comm.rank, self._comm.size), []
         for chunk in samples.chunks:
             first, last = np.searchsorted(members, (begin, begin + chunk.samples))
             if last > first:

@@ -16,14 +16,16 @@ from pescitrain.errors import EvaluationError
 from pescitrain.evaluation.arithmetic import Arithmetic
 from pescitrain.evaluation.batches import Batch, Batches
 from pescitrain.evaluation.counters import Counters
+from pescitrain.evaluation.discrete_jacobian import DiscreteJacobian
 from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, FunctionalJacobian
 from pescitrain.evaluation.linearization import ChunkPlace, Linearization
 from pescitrain.evaluation.operator_jacobian import OperatorJacobian
 from pescitrain.evaluation.residuals import Residuals
-from pescitrain.evaluation.samples import Chunk, OperatorChunk, TermSamples, samples_at
+from pescitrain.evaluation.samples import Chunk, DiscreteChunk, OperatorChunk, TermSamples, samples_at
 from pescitrain.networks.device import at_home, on_host
 from pescitrain.networks.parameters import Parameters
 from pescitrain.networks.tape import Recorder, Tape
+from pescitrain.problem.discrete import Discrete
 from pescitrain.problem.problem import Problem
 from pescitrain.problem.surrogate import Surrogate
 
@@ -110,7 +112,7 @@ class Evaluator:
     @property
     def residual_count(self) -> int:
         """m, the number of residual rows over all ranks."""
-        return sum(len(samples.points) * samples.rows for samples in self.samples)
+        return sum(samples.residual_count for samples in self.samples)
 
     @property
     def quadratic(self) -> bool:
@@ -203,6 +205,13 @@ class Evaluator:
                     rows = jacobian.residual()
                     objective = 0.5 * rows.square().sum()
                     jacobians.append(jacobian)
+                elif isinstance(chunk, DiscreteChunk):
+                    assert isinstance(samples.term, Discrete)
+                    recorder = Recorder()
+                    values = self.residuals.values_at_nodes(samples, chunk, recorder)
+                    rows = chunk.scale * samples.term.rows_at(values.detach())
+                    objective = 0.5 * rows.square().sum()
+                    jacobians.append(DiscreteJacobian(samples.term, chunk, values, recorder, self.parameters))
                 elif self.residuals.has_taylor_mode(samples):
                     recorder = Recorder()
                     rows, objective = self.residuals.rows_and_objective(samples, chunk, recorder)
@@ -235,7 +244,7 @@ class Evaluator:
         places = []
         for term, samples in enumerate(self.samples):
             total = len(samples.points)
-            first = total * self.comm.rank // self.comm.size
+            first = samples.begin(self.comm.rank, self.comm.size)
             for chunk in samples.chunks:
                 places.append(ChunkPlace(term, first, chunk.samples, total))
                 first += chunk.samples
@@ -286,13 +295,16 @@ class Evaluator:
 
 def raise_together(comm: MPI.Intracomm, failure: Exception | None) -> None:
     """Raise one :class:`EvaluationError` on all ranks; the text comes from the lowest failing rank. Collective."""
-    text = None if failure is None else f"{type(failure).__name__}: {failure} ({_where(failure)})"
+    cause: BaseException | None = failure
+    while cause is not None and cause.__cause__ is not None:  # PETSc wraps what a callback of its raises
+        cause = cause.__cause__
+    text = None if cause is None else f"{type(cause).__name__}: {cause} ({_where(cause)})"
     texts = comm.allgather(text)
     rank = next(r for r, t in enumerate(texts) if t is not None)
     raise EvaluationError(f"the residual failed on rank {rank}: {texts[rank]}") from failure
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """File and line where an error was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"

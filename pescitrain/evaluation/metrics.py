@@ -58,22 +58,25 @@ class OperatorErrorMetric:
     Parameters
     ----------
     surrogate : Module      (N, s), (K, d) -> (N, K)
-    data : OperatorData     the same on all ranks; every rank evaluates its share of the functions
+    data : OperatorData     every rank evaluates its share of the functions, or all of them at its locations
     """
 
     name = "relative error"
 
     def __init__(self, surrogate: nn.Module, data: OperatorData, comm: MPI.Intracomm) -> None:
         self.surrogate, self.data, self.comm = surrogate, data, comm
-        self._mine = slice(len(data) * comm.rank // comm.size, len(data) * (comm.rank + 1) // comm.size)
+        rank, size = (comm.rank, comm.size) if data.comm is None else (0, 1)
+        self._mine = slice(len(data) * rank // size, len(data) * (rank + 1) // size)
 
     def evaluate(self) -> Errors:
         """The error of the surrogate as it is now. Collective: two reductions."""
         data, mine = self.data, self._mine
         difference = evaluate(self.surrogate, data.inputs[mine], data.locations) - data.values[mine]
-        relative = np.sqrt((difference**2).mean(1)) / data.norms[mine]
+        squares = np.zeros(len(data))
+        squares[mine] = (difference**2).sum(1)
+        self.comm.Allreduce(MPI.IN_PLACE, squares)
         largest = self.comm.allreduce(float(np.abs(difference).max(initial=0.0)), MPI.MAX)
-        return Errors(self.comm.allreduce(float(relative.sum())) / len(data), largest)
+        return Errors(float(np.sqrt(squares / data.squares).mean()), largest)
 
 
 class ClassificationMetric:

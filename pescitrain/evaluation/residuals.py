@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from pescitrain.evaluation.samples import Chunk, OperatorChunk, TermSamples, gather_known, stack_rows
+from pescitrain.evaluation.samples import Chunk, DiscreteChunk, OperatorChunk, TermSamples, gather_known, stack_rows
 from pescitrain.networks.components import Component
 from pescitrain.networks.jets import jet_of_function, multiply
 from pescitrain.networks.network import Network
 from pescitrain.networks.tape import Tape
+from pescitrain.problem.discrete import Discrete
 from pescitrain.problem.field import Coordinates, Field
 from pescitrain.problem.operator import BRANCH, TRUNK, basis_functions
 from pescitrain.problem.problem import Problem
@@ -57,6 +58,15 @@ class Residuals:
     def _outputs(self, samples: TermSamples, chunk: Chunk, tape: Tape) -> Tensor:
         if isinstance(chunk, OperatorChunk):
             return self._operator_difference(samples, chunk, tape)
+        if isinstance(chunk, DiscreteChunk):
+            assert isinstance(samples.term, Discrete)
+            return samples.term.rows_at(self.values_at_nodes(samples, chunk, tape)).unsqueeze(0)
+        jets = self._jets(samples, chunk, tape)
+        unknowns = {name: _vector(tape.parameter(u, chunk.samples)) for name, u in self.unknowns.items()}
+        return self._from_jets(samples, chunk, jets, unknowns)
+
+    def _jets(self, samples: TermSamples, chunk: Chunk, tape: Tape) -> list[Tensor]:
+        """Of the outputs of each network that the term uses."""
         jets = []
         for name in samples.networks:
             network = self.surrogate.networks[name]
@@ -65,8 +75,11 @@ class Residuals:
                 jets.append(network.forward_jet(chunk.embedded[name], samples.components, tape, first))
             else:
                 jets.append(jet_of_function(network, chunk.x, samples.components))
-        unknowns = {name: _vector(tape.parameter(u, chunk.samples)) for name, u in self.unknowns.items()}
-        return self._from_jets(samples, chunk, jets, unknowns)
+        return jets
+
+    def values_at_nodes(self, samples: TermSamples, chunk: DiscreteChunk, tape: Tape) -> Tensor:
+        """The fields (K, k) at the nodes of a simulation."""
+        return self._lift(samples, chunk, torch.cat(self._jets(samples, chunk, tape), dim=1))[0].t()
 
     def operator_outputs(self, samples: TermSamples, chunk: OperatorChunk, name: str, tape: Tape) -> Tensor:
         """Of an operator: what its branch gives (N, p), or the functions (K, p) that its trunk gives."""

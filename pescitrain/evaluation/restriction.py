@@ -11,6 +11,7 @@ import torch
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from pescitrain.errors import OptionError
 from pescitrain.evaluation.evaluator import Evaluator
 from pescitrain.evaluation.residuals import Residuals
 from pescitrain.evaluation.samples import Chunk, TermSamples, fill_chunks
@@ -80,7 +81,17 @@ def everywhere(whole: Evaluator, comm: MPI.Intracomm) -> list[TermSamples]:
     """The terms of an evaluator with all their points among the ranks of ``comm``. Not collective.
 
     The points follow from what every rank knows; what is constant on them is computed anew, not sent.
+
+    Raises
+    ------
+    OptionError     a term whose rows other ranks have
     """
+    apart = [samples.term.label for samples in whole.samples if samples.resident]
+    if apart and comm.size < whole.comm.size:
+        raise OptionError(
+            f"term {apart[0]!r} is spread over the ranks, and blocks that are trained side by side need all of it: "
+            "use one rank, or a method of no local solves"
+        )
     result = [replace(samples, chunks=[]) for samples in whole.samples]
     for samples in result:
         fill_chunks(samples, whole.surrogate, comm.rank, comm.size, samples.chunk_size)

@@ -18,6 +18,7 @@ from pescitrain.networks.components import VALUE, Component, Components
 from pescitrain.networks.device import at_home, device_of, on_device
 from pescitrain.networks.jets import jet_of_function
 from pescitrain.networks.network import Network
+from pescitrain.problem.discrete import Discrete
 from pescitrain.problem.field import Coordinates, Field, Normal
 from pescitrain.problem.operator import BRANCH, TRUNK, Operator, OperatorSurrogate
 from pescitrain.problem.problem import Problem
@@ -88,6 +89,11 @@ class OperatorChunk(Chunk):
         )
 
 
+@dataclass(frozen=True)
+class DiscreteChunk(Chunk):
+    """The one sample of a simulation's equations: x (K, d) are this rank's nodes, ``scale`` (1,); S = 1, C = 1."""
+
+
 @dataclass
 class TermSamples:
     """A term with its points (global, the same on all ranks) and this rank's chunks of them."""
@@ -100,6 +106,8 @@ class TermSamples:
     columns: dict[str, int]
     rows: int
     multipliers: NDArray[np.float64] | None = None  # (N,): factors of r² beside the weight of the term; None: 1
+    resident: bool = False  # every rank has all samples, and rows of each that are its own
+    total_rows: int = 0  # of a sample over all ranks; 0: ``rows``
     chunk_size: int = 1000
     chunks: list[Chunk] = field(default_factory=list)
 
@@ -107,6 +115,15 @@ class TermSamples:
     def sides(self) -> int:
         """1, or 2 where each residual looks at a point and its partner."""
         return 1 if self.partners is None else 2
+
+    @property
+    def residual_count(self) -> int:
+        """Residual rows over all ranks."""
+        return len(self.points) * (self.total_rows or self.rows)
+
+    def begin(self, rank: int, size: int) -> int:
+        """The number of the first sample of a rank."""
+        return 0 if self.resident else len(self.points) * rank // size
 
 
 def weighted_terms(problem: Problem, weights: Mapping[str, float]) -> list[Term]:
@@ -132,6 +149,8 @@ def collect_points(term: Term, domain: Domain, plan: SamplingPlan) -> tuple[Poin
     if isinstance(term, Operator):
         count = len(term.data)
         return PointSet(term.data.inputs, np.ones(count) / count, None, None), None
+    if isinstance(term, Discrete):
+        return PointSet(np.zeros((1, domain.dimension)), np.ones(1), None, None), None
     if isinstance(term, Data):
         if term.coordinates.shape[1] != domain.dimension:
             raise ProblemError(
@@ -271,9 +290,20 @@ def _trace_term(
         if not isinstance(surrogate, OperatorSurrogate):
             raise ProblemError(f"term {term.label!r}: operator data go with an OperatorProblem")
         # Relative to the size of each function: 1 / ‖s‖², as a sample has one row a location.
-        size = (term.data.values**2).sum(1)
-        rows = len(term.data.locations)
-        return TermSamples(term, points, None, Components.closed([VALUE]), (BRANCH, TRUNK), {}, rows, 1.0 / size)
+        return TermSamples(
+            term,
+            points,
+            None,
+            Components.closed([VALUE]),
+            (BRANCH, TRUNK),
+            {},
+            len(term.data.locations),
+            1.0 / term.data.squares,
+            term.data.comm is not None,
+            term.data.total_locations,
+        )
+    if isinstance(term, Discrete):
+        return _discrete_samples(problem, surrogate, term, points)
     few = slice(0, 3)
     trace = _Trace(problem, term, surrogate)
     device = device_of(surrogate)
@@ -292,13 +322,30 @@ def _trace_term(
     )
 
 
+def _discrete_samples(problem: Problem, surrogate: Surrogate, term: Discrete, points: PointSet) -> TermSamples:
+    """All fields at the nodes of a simulation."""
+    equations, networks = term.equations, tuple(surrogate.fields_of)
+    if equations.locations.shape[1] != len(problem.coordinates):
+        raise ProblemError(
+            f"term {term.label!r}: the nodes of the simulation have {equations.locations.shape[1]} coordinates, "
+            f"problem {problem.name} has {', '.join(problem.coordinates)}"
+        )
+    if not all(isinstance(surrogate.networks[name], Network) for name in networks):
+        raise ProblemError(f"term {term.label!r}: the equations of a simulation need networks of pescitrain's kinds")
+    columns = {name: column for column, name in enumerate(surrogate.field_names)}
+    total = int(equations.comm.allreduce(equations.rows))
+    return TermSamples(
+        term, points, None, Components.closed([VALUE]), networks, columns, equations.rows, None, True, total
+    )
+
+
 def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int, chunk_size: int) -> None:
     """Cut this rank's share of the points of a term into chunks, with all that is constant on them. Not collective."""
     samples.chunks.clear()
     samples.chunk_size = chunk_size
     points = samples.points
-    share = points.slice(rank, size)
-    begin = len(points) * rank // size
+    share = points if samples.resident else points.slice(rank, size)
+    begin = samples.begin(rank, size)
     squared = samples.term.weight * share.weights / points.weights.sum()
     if samples.multipliers is not None:
         squared = squared * samples.multipliers[begin : begin + len(share)]
@@ -306,7 +353,12 @@ def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int
     data = samples.term.data if isinstance(samples.term, Data) else None
     if isinstance(samples.term, Operator):
         data = samples.term.data.values
-    count = len(share)
+    if isinstance(samples.term, Discrete):
+        x = on_device(samples.term.equations.locations, device_of(surrogate))
+        part = _constant_part(samples, surrogate, x, on_device(scale, x.device), None, None)
+        samples.chunks.append(DiscreteChunk(**vars(part)))
+        return
+    count = len(share) if samples.rows else 0
     pieces = max(1, -(-count // chunk_size)) if count else 0
     device = device_of(surrogate)
     for piece in range(pieces):

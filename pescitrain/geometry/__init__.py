@@ -1,6 +1,6 @@
 """Geometry: boxes and meshes with named parts, points with weights and normals, reference fields."""
 
-from pescitrain.geometry.box import Box
+from pescitrain.geometry.box import Box, box_around
 from pescitrain.geometry.cells import CELL_TYPES, CellType
 from pescitrain.geometry.domain import SAMPLING_KINDS, Domain, Names, Sampling
 from pescitrain.geometry.mesh import Mesh
@@ -21,5 +21,6 @@ __all__ = [
     "PointSet",
     "ReferenceField",
     "Sampling",
+    "box_around",
     "quadrature_rule",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from mpi4py import MPI
 
 from pescitrain.errors import ProblemError
 from pescitrain.geometry.domain import Names, Sampling, split_names
@@ -165,3 +166,11 @@ def _unit_points(sampling: Sampling, dimension: int, seed: int, name: str) -> Fl
         number += 1
     middles = (np.arange(number) + 0.5) / number
     return np.stack(np.meshgrid(*[middles] * dimension, indexing="ij"), axis=-1).reshape(-1, dimension)
+
+
+def box_around(coordinates: Sequence[str], points: Floats, comm: MPI.Intracomm | None) -> Box:
+    """The box around points (N, d), or around those of all ranks where ``comm`` is given. Collective then."""
+    ends = np.stack((-points.min(0, initial=np.inf), points.max(0, initial=-np.inf)))
+    if comm is not None:
+        comm.Allreduce(MPI.IN_PLACE, ends, MPI.MAX)
+    return Box(tuple(coordinates), tuple(-ends[0]), tuple(ends[1]))

@@ -11,10 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from mpi4py import MPI
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from pescitrain.errors import ProblemError
+from pescitrain.geometry import Box, box_around
 from pescitrain.problem.field import ByName
 from pescitrain.problem.problem import Problem
 from pescitrain.problem.surrogate import Surrogate
@@ -33,29 +35,52 @@ class OperatorData:
     inputs : (N, s)         what the branch sees of each input function: its values at sensors, or parameters
     locations : (K, d)      coordinates
     values : (N, K)         the output functions there
+    comm : Intracomm        the locations and values are those of this rank, K of the :attr:`total_locations` of all;
+                            None: all of them, the same on all ranks. Collective where it is given.
 
     Raises
     ------
     ProblemError            shapes that do not fit, NaN, infinity, an output function that is zero everywhere
     """
 
-    def __init__(self, inputs: ArrayLike, locations: ArrayLike, values: ArrayLike) -> None:
+    def __init__(
+        self, inputs: ArrayLike, locations: ArrayLike, values: ArrayLike, comm: MPI.Intracomm | None = None
+    ) -> None:
+        self.comm = comm
         self.inputs: Array = np.asarray(inputs, dtype=np.float64)
         self.locations: Array = np.asarray(locations, dtype=np.float64)
         self.values: Array = np.asarray(values, dtype=np.float64)
-        shapes = f"inputs {self.inputs.shape}, locations {self.locations.shape}, values {self.values.shape}"
-        if {array.ndim for array in (self.inputs, self.locations, self.values)} != {2}:
-            raise ProblemError(f"operator data: {shapes} must be (N, s), (K, d) and (N, K)")
-        if self.values.shape != (len(self.inputs), len(self.locations)) or self.values.size == 0:
-            raise ProblemError(f"operator data: {shapes} do not fit; the values are (N, K), one for each pair")
-        for name in ("inputs", "locations", "values"):
-            if not np.isfinite(getattr(self, name)).all():
-                raise ProblemError(f"operator data: the {name} hold NaN or infinity; remove these samples")
-        zero = np.flatnonzero(~self.values.any(1))
+        self._agree(self._trouble())
+        self.total_locations = int(self._sum(np.array(len(self.locations))))
+        self.squares: Array = self._sum((self.values**2).sum(1))
+        zero = np.flatnonzero(self.squares == 0.0)
+        if self.total_locations == 0:
+            raise ProblemError("operator data: no rank has a location")
         if zero.size:
             raise ProblemError(
                 f"operator data: sample {zero[0]} is zero everywhere and has no relative error; remove such samples"
             )
+
+    def _trouble(self) -> str:
+        """What is wrong with this rank's arrays, or nothing."""
+        shapes = f"inputs {self.inputs.shape}, locations {self.locations.shape}, values {self.values.shape}"
+        if {array.ndim for array in (self.inputs, self.locations, self.values)} != {2}:
+            return f"{shapes} must be (N, s), (K, d) and (N, K)"
+        if self.values.shape != (len(self.inputs), len(self.locations)) or self.inputs.size == 0:
+            return f"{shapes} do not fit; the values are (N, K), one for each pair"
+        for name in ("inputs", "locations", "values"):
+            if not np.isfinite(getattr(self, name)).all():
+                return f"the {name} hold NaN or infinity; remove these samples"
+        return ""
+
+    def _agree(self, trouble: str) -> None:
+        for text in [trouble] if self.comm is None else self.comm.allgather(trouble):
+            if text:
+                raise ProblemError(f"operator data: {text}")
+
+    def _sum(self, part: NDArray[Any]) -> NDArray[Any]:
+        """Over the ranks that hold the locations."""
+        return part if self.comm is None else np.asarray(self.comm.allreduce(part))
 
     def __len__(self) -> int:
         """N."""
@@ -64,7 +89,11 @@ class OperatorData:
     @property
     def norms(self) -> Array:
         """(N,) root mean squares of the output functions."""
-        return np.sqrt((self.values**2).mean(1))
+        return np.sqrt(self.squares / self.total_locations)
+
+    def box(self, coordinates: Sequence[str]) -> Box:
+        """The box of all locations. Collective where they are distributed."""
+        return box_around(coordinates, self.locations, self.comm)
 
 
 @dataclass
@@ -102,8 +131,8 @@ class OperatorProblem(Problem):
         """The samples that are fitted."""
         raise ProblemError(f"problem {self.name} has no training(): return its OperatorData")
 
-    def validation(self) -> OperatorData:
-        """Other samples, on which errors are measured."""
+    def validation(self) -> OperatorData | None:
+        """Other samples, on which errors are measured; None: no errors are."""
         raise ProblemError(f"problem {self.name} has no validation(): return OperatorData that are not trained on")
 
     def terms(self) -> Sequence[Term]:
@@ -146,6 +175,17 @@ class OperatorSurrogate(Surrogate):
     def forward(self, inputs: Tensor, locations: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         basis = basis_functions(self.networks[TRUNK](locations), self.factor(locations))
         return self.networks[BRANCH](inputs) @ basis.t()
+
+
+class BasisFunctions(nn.Module):
+    """The functions of the trunk of a surrogate as a torch module of their own: locations (K, d) -> (K, p)."""
+
+    def __init__(self, surrogate: OperatorSurrogate) -> None:
+        super().__init__()
+        self.surrogate = surrogate
+
+    def forward(self, locations: Tensor) -> Tensor:
+        return basis_functions(self.surrogate.networks[TRUNK](locations), self.surrogate.factor(locations))
 
 
 def basis_functions(trunk: Tensor, factor: Tensor | None) -> Tensor:

@@ -109,16 +109,21 @@ def build_in(
     layout = ParameterLayout(parameters, comm, "even" if settings.part_owner == "even" else "blocks")
     blocks = decompose(parameters.layers, _partition(settings.part_type), settings.part_blocks, settings.part_overlap)
     system = System(evaluator, layout, blocks, bounds_of(problem, parameters))
-    metric: Metric | None
+    return Setup(problem, domain, surrogate, system, error_metric(problem, settings, domain, surrogate, mpi_comm))
+
+
+def error_metric(
+    problem: Problem, settings: Settings, domain: Box | Mesh, surrogate: Surrogate, comm: MPI.Intracomm
+) -> Metric | None:
+    """The error on data that are not trained on, or against a solution; None without either. Collective."""
     if isinstance(problem, OperatorProblem):
-        with together(mpi_comm, settings.problem):
-            metric = OperatorErrorMetric(surrogate, problem.validation(), mpi_comm)
-    elif isinstance(problem, ClassificationProblem):
-        with together(mpi_comm, settings.problem):
-            metric = ClassificationMetric(surrogate, problem.validation(), mpi_comm)
-    else:
-        metric = create_metric(problem, settings, domain, surrogate, mpi_comm)
-    return Setup(problem, domain, surrogate, system, metric)
+        with together(comm, settings.problem):
+            data = problem.validation()
+            return None if data is None else OperatorErrorMetric(surrogate, data, comm)
+    if isinstance(problem, ClassificationProblem):
+        with together(comm, settings.problem):
+            return ClassificationMetric(surrogate, problem.validation(), comm)
+    return create_metric(problem, settings, domain, surrogate, comm)
 
 
 def samples_at_a_time(settings: Settings) -> int:

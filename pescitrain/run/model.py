@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,29 +17,39 @@ from pescitrain.problem import Surrogate
 
 
 def save_model(surrogate: Surrogate, folder: Path) -> tuple[Path | None, str]:
-    """Write ``model.pt2`` (`torch.export`): coordinates (N, d) float64 -> outputs (N, k), the lifting included;
-    of an operator, inputs (N, s) and locations (K, d) -> (N, K).
+    """Write ``model.pt2`` by :func:`export_model`.
 
-    Returns the path and an empty text, or None and why the surrogate cannot be exported (a user's network that
-    `torch.export` refuses; the weights then are in ``weights.pt``). Not collective; for one rank.
+    Returns the path and an empty text, or None and why the surrogate cannot be exported; the weights then are in
+    ``weights.pt``. Not collective; for one rank.
     """
-    module = copy.deepcopy(surrogate).requires_grad_(False).to(HOST)
-    sizes = enumerate(surrogate.arguments.values())
-    # Numbers of rows that differ, so that the export does not take them for one.
-    example = tuple(torch.zeros(2 + k, columns, dtype=torch.float64) for k, columns in sizes)
     path = folder / "model.pt2"
+    reason = export_model(surrogate, surrogate.arguments, path)
+    if reason:
+        torch.save(copy.deepcopy(surrogate).to(HOST).state_dict(), folder / "weights.pt")
+    return (None if reason else path), reason
+
+
+def export_model(module: nn.Module, arguments: Mapping[str, int], path: Path) -> str:
+    """Write a module as a file of `torch.export`: of a surrogate, coordinates (N, d) float64 -> outputs (N, k), the
+    lifting included; of an operator, inputs (N, s) and locations (K, d) -> (N, K).
+
+    ``arguments``: name -> columns. Returns "", or why `torch.export` refuses the module, which a user may have made.
+    Not collective; for one rank.
+    """
+    module = copy.deepcopy(module).requires_grad_(False).to(HOST)
+    # Numbers of rows that differ, so that the export does not take them for one.
+    example = tuple(torch.zeros(2 + k, columns, dtype=torch.float64) for k, columns in enumerate(arguments.values()))
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             logging.getLogger("torch.export").setLevel(logging.ERROR)
-            shape = {name: {0: torch.export.Dim(f"rows_of_{name}", min=1)} for name in surrogate.arguments}
+            shape = {name: {0: torch.export.Dim(f"rows_of_{name}", min=1)} for name in arguments}
             torch.export.save(torch.export.export(module, example, dynamic_shapes=shape), path)
-        return path, ""
+        return ""
     except Exception as error:  # torch.export raises many kinds for code that it cannot trace
         path.unlink(missing_ok=True)
-        torch.save(module.state_dict(), folder / "weights.pt")
         reason = str(error).strip().splitlines()
-        return None, f"{type(error).__name__}: {reason[0] if reason else ''}"
+        return f"{type(error).__name__}: {reason[0] if reason else ''}"
 
 
 class _Loaded(nn.Module):

@@ -228,10 +228,10 @@ def table() -> dict[str, dataclasses.Field[Any]]:
     return {field.name: field for topic in TOPICS for field in dataclasses.fields(topic)}
 
 
-def read(kind: Callable[..., T], prefix: str = "", defaults: dict[str, Any] | None = None) -> T:
+def read(kind: Callable[..., T], prefix: str = "", defaults: dict[str, Any] | None = None, bare: bool = True) -> T:
     """A settings object from the options database: the prefixed name, then the bare one, then the default.
 
-    ``defaults`` (of a problem) come before those of the table.
+    ``defaults`` (of a problem) come before those of the table. ``bare``: false where bare names are another's.
 
     Raises
     ------
@@ -241,13 +241,14 @@ def read(kind: Callable[..., T], prefix: str = "", defaults: dict[str, Any] | No
     values = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         default = (defaults or {}).get(field.name, field.default)
-        values[field.name] = _read_one(field, types[field.name], prefix, default)
+        values[field.name] = _read_one(field, types[field.name], prefix, default, bare)
     return kind(**values)
 
 
-def _read_one(field: dataclasses.Field[Any], annotation: Any, prefix: str, default: Any) -> Any:
+def _read_one(field: dataclasses.Field[Any], annotation: Any, prefix: str, default: Any, bare: bool) -> Any:
     options = PETSc.Options()
-    for name in dict.fromkeys((prefix + field.name, field.name)):
+    names = (prefix + field.name, field.name) if bare else (prefix + field.name,)
+    for name in dict.fromkeys(names):
         if options.hasName(name):
             return _parse(f"-{name}", options.getAll().get(name) or "", annotation, field)
     return default

@@ -236,14 +236,14 @@ class Training:
         try:
             solver = create_solver(self.setup, prefix, options, monitor)
         except PETSc.Error as error:
-            raise _cause(error, prefix) from error
+            raise cause_of(error, prefix) from error
         for notice in solver.notices:
             say(f"note: {notice}")
         say(f"stage {name or 'main'}: {solver.kind}:{solver.label}, preconditioner {solver.pc_label}")
         try:
             return self._segments(solver, name, lambda: out_of_time)
         except PETSc.Error as error:
-            raise _cause(error, prefix) from error
+            raise cause_of(error, prefix) from error
         finally:
             solver.destroy()
 
@@ -306,7 +306,7 @@ class Training:
         checkpoint.save(self.folder, self.state, self.setup.system.layout, self.mark)
 
 
-def _cause(error: PETSc.Error, prefix: str) -> BaseException:
+def cause_of(error: PETSc.Error, prefix: str) -> BaseException:
     """What is behind an error of PETSc: ours if a callback raised it, else a sentence about the option."""
     cause: BaseException | None = error
     while cause is not None:
