@@ -22,6 +22,10 @@ class ProblemError(PescitrainError):
     """A problem is ill-posed for the program: unknown names, wrong shapes, no terms."""
 
 
+class SnapshotError(PescitrainError):
+    """Snapshots that cannot be collected, written, read or used: a size, a number or a file is not what it must be."""
+
+
 class RestartError(PescitrainError):
     """A checkpoint is missing, broken, or belongs to another run."""
 

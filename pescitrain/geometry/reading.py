@@ -8,12 +8,15 @@ import os
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from xml.etree import ElementTree
 
 import meshio
 import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 
 from pescitrain.errors import MeshError
 from pescitrain.geometry.conversion import MeshFile, convert
@@ -48,7 +51,7 @@ def read_mesh_file(path: FilePath) -> MeshFile:
     """
     try:
         _check_file(Path(path))
-        mesh = _read_quietly(Path(path))
+        mesh = _quietly(Path(path), meshio.read)
         _check_complete(Path(path), mesh)
         return convert(mesh)
     except MeshError as error:
@@ -56,6 +59,59 @@ def read_mesh_file(path: FilePath) -> MeshFile:
     except OSError as error:
         cause = f"the system refuses it ({error.strerror}); check its permissions"
     raise MeshError(f"Cannot use the mesh file '{os.fspath(path)}': {cause}.")
+
+
+@dataclass(frozen=True)
+class TimeSeries:
+    """Fields on fixed points at several times.
+
+    Attributes
+    ----------
+    points : (n, c)
+    times : (N,) floats
+    point_data : {name: (n, ...)} for each time
+    trouble : why there are not more of them; empty at the end of a good file
+    """
+
+    points: NDArray[np.float64]
+    times: tuple[float, ...]
+    point_data: tuple[dict[str, NDArray], ...]
+    trouble: str
+
+
+def read_time_series(path: FilePath) -> TimeSeries | None:
+    """The steps of an .xdmf file; None where it is one mesh without steps. Not collective, as :func:`read_mesh_file`.
+
+    Raises MeshError in one sentence.
+    """
+    try:
+        _check_file(Path(path))
+        return _quietly(Path(path), _steps)
+    except MeshError as error:
+        cause = str(error)
+    except OSError as error:
+        cause = f"the system refuses it ({error.strerror}); check its permissions"
+    raise MeshError(f"Cannot use the file '{os.fspath(path)}': {cause}.")
+
+
+def _steps(path: Path) -> TimeSeries | None:
+    root = ElementTree.parse(path).getroot()
+    if not any(grid.get("GridType") == "Collection" for grid in root.iter("Grid")):
+        return None
+    times: list[float] = []
+    steps: list[dict[str, NDArray]] = []
+    with meshio.xdmf.TimeSeriesReader(path) as reader:
+        points, _ = reader.read_points_cells()
+        for number in range(reader.num_steps):
+            try:
+                time, point_data, _ = reader.read_data(number)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # SystemExit among them: the steps before it are good
+                return TimeSeries(points, tuple(times), tuple(steps), f"its step {number} is broken ({error!r})"[:160])
+            times.append(float(time))
+            steps.append(point_data)
+    return TimeSeries(np.asarray(points, dtype=np.float64), tuple(times), tuple(steps), "")
 
 
 def _check_file(path: Path) -> None:
@@ -76,8 +132,8 @@ def _check_file(path: Path) -> None:
                 raise MeshError("it is cut off: its last section has no end; write it again")
 
 
-def _read_quietly(path: Path) -> meshio.Mesh:
-    """meshio's reader, without its printing, its warnings and its way to leave the program."""
+def _quietly(path: Path, read: Callable[[Path], Result]) -> Result:
+    """A reader of meshio, without its printing, its warnings and its way to leave the program."""
     printed = io.StringIO()
     try:
         with (
@@ -87,7 +143,7 @@ def _read_quietly(path: Path) -> meshio.Mesh:
             np.errstate(all="ignore"),
         ):
             warnings.simplefilter("ignore")
-            return meshio.read(path)
+            return read(path)
     except KeyboardInterrupt:
         raise
     except ImportError as error:
