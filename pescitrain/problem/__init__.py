@@ -6,6 +6,7 @@ from pescitrain.problem.liftings import Lifting as Lifting
 from pescitrain.problem.operator import Operator as Operator
 from pescitrain.problem.operator import OperatorData as OperatorData
 from pescitrain.problem.operator import OperatorProblem as OperatorProblem
+from pescitrain.problem.operator import OperatorSets as OperatorSets
 from pescitrain.problem.operator import OperatorSurrogate as OperatorSurrogate
 from pescitrain.problem.problem import Problem as Problem
 from pescitrain.problem.problem import Unknown as Unknown

@@ -96,6 +96,28 @@ class OperatorData:
         return box_around(coordinates, self.locations, self.comm)
 
 
+@dataclass(frozen=True)
+class OperatorSets:
+    """Samples of one operator, for an :class:`OperatorProblem` that takes them.
+
+    Attributes
+    ----------
+    training, validation, test : OperatorData       test: None where there is none
+    field : str                                     what the output functions are called
+    lower, upper : (d,)                             corners of the box of all locations
+    offset, scale : float                           mean and standard deviation of the outputs to train on
+    """
+
+    training: OperatorData
+    validation: OperatorData
+    test: OperatorData | None
+    field: str
+    lower: Array
+    upper: Array
+    offset: float
+    scale: float
+
+
 @dataclass
 class Operator(Term):
     """u(a_i)(y_j) = s_ij for all pairs, relative to the size of s_i: the mean of ‖u(a_i) − s_i‖² / ‖s_i‖² is minimised.
@@ -117,7 +139,8 @@ class Operator(Term):
 class OperatorProblem(Problem):
     """Base of problems that learn an operator; ``coordinates`` are those of the locations, ``domain()`` is their box.
 
-    The surrogate is u(a)(y) = Σ_j branch_j(a) · tanh(trunk_j(y)), times :attr:`factor` where conditions are hard.
+    The surrogate is u(a)(y) = offset + scale · Σ_j branch_j(a) · tanh(trunk_j(y)), the sum times :attr:`factor` where
+    conditions are hard.
     Blocks of the Gauss–Newton matrix cost (N + K) p |block|² multiply-adds, which a preconditioner seldom earns back:
     without a word of the user there is none.
     """
@@ -127,6 +150,10 @@ class OperatorProblem(Problem):
     factor = None
     """A function of coordinates by name that vanishes where every output function does, for ``-bc_enforce hard``."""
 
+    offset: float = 0.0
+    scale: float = 1.0
+    """The outputs are offset + scale · (what the networks give); the offset is left out where conditions are hard."""
+
     def training(self) -> OperatorData:
         """The samples that are fitted."""
         raise ProblemError(f"problem {self.name} has no training(): return its OperatorData")
@@ -134,6 +161,19 @@ class OperatorProblem(Problem):
     def validation(self) -> OperatorData | None:
         """Other samples, on which errors are measured; None: no errors are."""
         raise ProblemError(f"problem {self.name} has no validation(): return OperatorData that are not trained on")
+
+    def test(self) -> OperatorData | None:
+        """Samples on which the error is measured once, at the end; None: there are none."""
+        return None
+
+    def on_data(self, sets: OperatorSets) -> None:
+        """Called with the samples of ``-data_file`` before anything else is asked.
+
+        Raises
+        ------
+        ProblemError        the problem has samples of its own
+        """
+        raise ProblemError(f"problem {self.name} has samples of its own and takes no -data_file; use -problem deeponet")
 
     def terms(self) -> Sequence[Term]:
         return [Operator(self.training())]
@@ -161,6 +201,7 @@ class OperatorSurrogate(Surrogate):
         super().__init__(problem, networks, None)
         self.arguments = {"inputs": inputs, "locations": len(self.coordinates)}
         self._factor = None
+        self.offset, self.scale = 0.0 if hard else problem.offset, problem.scale
         if hard:
             if problem.factor is None:
                 raise ProblemError(f"-bc_enforce hard: problem {problem.name} has no factor(); use -bc_enforce soft")
@@ -174,7 +215,7 @@ class OperatorSurrogate(Surrogate):
 
     def forward(self, inputs: Tensor, locations: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         basis = basis_functions(self.networks[TRUNK](locations), self.factor(locations))
-        return self.networks[BRANCH](inputs) @ basis.t()
+        return self.offset + self.scale * (self.networks[BRANCH](inputs) @ basis.t())
 
 
 class BasisFunctions(nn.Module):

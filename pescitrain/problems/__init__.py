@@ -24,6 +24,7 @@ SHIPPED: dict[str, str] = {
     "spirals": "pescitrain.problems.spirals:Spirals",
     "smiley": "pescitrain.problems.smiley:Smiley",
     "signals": "pescitrain.problems.signals:Signals",
+    "deeponet": "pescitrain.problems.deeponet:DeepONet",
     "advection_operator": "pescitrain.problems.advection_operator:AdvectionOperator",
     "diffusion_operator": "pescitrain.problems.diffusion_operator:DiffusionOperator",
 }

@@ -53,6 +53,7 @@ class Setup:
     surrogate: Surrogate
     system: System
     metric: Metric | None
+    test: OperatorErrorMetric | None = None  # of what is looked at once, at the end
 
     @property
     def evaluator(self) -> Evaluator:
@@ -109,7 +110,8 @@ def build_in(
     layout = ParameterLayout(parameters, comm, "even" if settings.part_owner == "even" else "blocks")
     blocks = decompose(parameters.layers, _partition(settings.part_type), settings.part_blocks, settings.part_overlap)
     system = System(evaluator, layout, blocks, bounds_of(problem, parameters))
-    return Setup(problem, domain, surrogate, system, error_metric(problem, settings, domain, surrogate, mpi_comm))
+    metric = error_metric(problem, settings, domain, surrogate, mpi_comm)
+    return Setup(problem, domain, surrogate, system, metric, _test_metric(problem, settings, surrogate, mpi_comm))
 
 
 def error_metric(
@@ -124,6 +126,17 @@ def error_metric(
         with together(comm, settings.problem):
             return ClassificationMetric(surrogate, problem.validation(), comm)
     return create_metric(problem, settings, domain, surrogate, comm)
+
+
+def _test_metric(
+    problem: Problem, settings: Settings, surrogate: Surrogate, comm: MPI.Intracomm
+) -> OperatorErrorMetric | None:
+    """The error on data that are looked at once; None without them. Collective."""
+    if not isinstance(problem, OperatorProblem):
+        return None
+    with together(comm, settings.problem):
+        data = problem.test()
+        return None if data is None else OperatorErrorMetric(surrogate, data, comm)
 
 
 def samples_at_a_time(settings: Settings) -> int:

@@ -30,6 +30,7 @@ class State:
 
     ``rounds``: of everything that refreshes, and ``refreshed`` the iteration of the last one; ``samples`` that moved.
     ``finished``: parameters of the networks that later stages correct, and ``scales`` (1,) of the corrections.
+    ``best``: parameters with the smallest error of the stage, or none.
     """
 
     theta: Array
@@ -45,6 +46,7 @@ class State:
     samples: Memory = field(default_factory=dict)
     finished: list[Array] = field(default_factory=list)
     scales: list[Array] = field(default_factory=list)
+    best: list[Array] = field(default_factory=list)
 
 
 def fingerprint(layout: ParameterLayout, samples: list[TermSamples]) -> str:
@@ -70,7 +72,8 @@ def save(folder: Path, state: State, layout: ParameterLayout, mark: str) -> None
         new.mkdir(parents=True)
     comm.barrier()
     moved = {f"{MOVED} {name}": arrays for name, arrays in state.samples.items()}
-    vectors = {"theta": [state.theta], "finished": state.finished, "scales": state.scales, **moved, **state.memory}
+    own = {"theta": [state.theta], "best": state.best, "finished": state.finished, "scales": state.scales}
+    vectors = {**own, **moved, **state.memory}
     viewer = PETSc.Viewer().createBinary(str(new / "vectors.petsc"), "w", comm=layout.comm)
     for arrays in vectors.values():
         for array in arrays:
@@ -142,6 +145,7 @@ def load(folder: Path, layout: ParameterLayout, mark: str) -> State:
     try:
         vectors = _read_vectors(folder / "vectors.petsc", header["vectors"], layout)
         theta, finished, scales = vectors.pop("theta")[0], vectors.pop("finished"), vectors.pop("scales")
+        best = vectors.pop("best")
         samples = {name.removeprefix(f"{MOVED} "): vectors.pop(name) for name in [*vectors] if name.startswith(MOVED)}
         return State(
             theta,
@@ -157,6 +161,7 @@ def load(folder: Path, layout: ParameterLayout, mark: str) -> State:
             samples,
             finished,
             scales,
+            best,
         )
     except (KeyError, AttributeError, PETSc.Error) as error:  # on all ranks: they read the same
         reason = str(error).strip().splitlines()[-1]

@@ -72,7 +72,7 @@ class History:
         self.path = folder / "history.csv"
         self.rank = self.evaluator.comm.rank
         self.rows: list[list[Any]] = [row for row in csv.reader(io.StringIO(saved)) if row][1:]
-        self.last: Iterate | None = None
+        self._kept: list[Any] | None = None
         self._live = self.rank == 0 and sys.stdout.isatty()
         if self.rank == 0:
             self._file = self.path.open("w", newline="")
@@ -85,6 +85,15 @@ class History:
         """Record the iterates of a setup from now on; its terms are those of the one before."""
         self.evaluator, self.metric = setup.evaluator, setup.metric
 
+    def keep(self, stage: str, iteration: int) -> None:
+        """The run ends with the parameters of this iteration, if no other stage follows."""
+        self._kept = next(row for row in reversed(self.rows) if row[0] == stage and int(row[1]) == iteration)
+
+    @property
+    def final(self) -> list[Any] | None:
+        """The row of the parameters that the run ends with."""
+        return self._kept or (self.rows[-1] if self.rows else None)
+
     def text(self) -> str:
         """The whole file so far, for a checkpoint."""
         buffer = io.StringIO(newline="")
@@ -93,9 +102,9 @@ class History:
         writer.writerows(self.rows)
         return buffer.getvalue()
 
-    def record(self, stage: str, iterate: Iterate) -> None:
-        """Add a row for an iterate. Collective where an error is measured."""
-        wall = self.clock.elapsed
+    def record(self, stage: str, iterate: Iterate) -> float | None:
+        """Add a row for an iterate; returns its error where it is measured, which is collective."""
+        wall, self._kept = self.clock.elapsed, None
         with self.clock.paused():
             closures = self.evaluator.counters.closures
             value = self._terms(iterate.theta)
@@ -103,7 +112,6 @@ class History:
             if self.metric is not None and iterate.iteration % self.error_interval == 0:
                 self.evaluator.parameters.put(iterate.theta)
                 error = self.metric.evaluate().rel_l2
-            self.last = Iterate(iterate.iteration, iterate.theta.copy(), iterate.objective, iterate.gradient_norm)
             row = [stage, iterate.iteration, f"{wall:.4f}", f"{closures:g}", repr(float(iterate.objective))]
             row += [repr(float(iterate.gradient_norm)), "" if error is None else repr(error)]
             row += [repr(float(term)) for term in value.terms]
@@ -112,6 +120,7 @@ class History:
                 self._writer.writerow(row)
                 self._file.flush()
                 self._print(iterate, closures, wall, error)
+        return error
 
     def _terms(self, theta: np.ndarray) -> Value:
         """The terms at an iterate; charged to nobody where the evaluator has moved on."""

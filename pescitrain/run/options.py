@@ -131,6 +131,38 @@ class LossOptions:
 
 
 @dataclass(frozen=True)
+class DataOptions:
+    """Snapshots from a file, for -problem deeponet and operators of your own."""
+
+    data_file: str | None = option(
+        None,
+        "snapshots: .npz, .h5, Vecs in a PETSc binary file, .vtu or .xdmf; a pattern for several files, as 'out/*.vtu'",
+        note="none",
+    )
+    data_parameters: str | None = option(
+        None, "text or CSV with a row of inputs for each snapshot or each file", note="the file's own"
+    )
+    data_coordinates: str | None = option(
+        None, "locations as text, CSV or .npy, or as a Vec in a PETSc binary file", note="the file's own"
+    )
+    data_field: str | None = option(
+        None, "which of several fields, as p or velocity:1; of Vecs with several components its number", note="the only"
+    )
+    data_split: tuple[str, ...] = option(
+        ("0.8", "0.1", "0.1"),
+        "fractions of the simulations to train on, to measure the error on, and to test on at the end, drawn by -seed",
+        note="0.8,0.1,0.1",
+    )
+    data_recover: bool = option(False, "use the good snapshots of a file that is cut off or holds NaN")
+    data_patience: int = option(
+        0,
+        "measurements of the error (-out_error_interval) without a fall after which a stage stops; it ends with its "
+        "best parameters; 0: no such test",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True)
 class PartitionOptions:
     """The decomposition of the parameters into blocks, and who owns them."""
 
@@ -216,11 +248,20 @@ class StageOptions:
 
 
 @dataclass(frozen=True)
-class Settings(ProblemOptions, NetworkOptions, SampleOptions, LossOptions, PartitionOptions, RunOptions):
+class Settings(ProblemOptions, NetworkOptions, SampleOptions, LossOptions, DataOptions, PartitionOptions, RunOptions):
     """All options that hold for the whole run."""
 
 
-TOPICS = (ProblemOptions, NetworkOptions, SampleOptions, LossOptions, PartitionOptions, RunOptions, StageOptions)
+TOPICS = (
+    ProblemOptions,
+    NetworkOptions,
+    SampleOptions,
+    LossOptions,
+    DataOptions,
+    PartitionOptions,
+    RunOptions,
+    StageOptions,
+)
 
 
 def table() -> dict[str, dataclasses.Field[Any]]:

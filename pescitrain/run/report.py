@@ -69,6 +69,7 @@ def write_summary(
     settings: Settings,
     results: list[StageResult],
     errors: Errors | None,
+    test_errors: Errors | None,
     history: History,
     wall_s: float,
     setup_s: float,
@@ -79,7 +80,7 @@ def write_summary(
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak_mb = evaluator.comm.allreduce(peak_kb / 1024.0, MPI.MAX)
     last = results[-1] if results else None
-    objective = history.last.objective if history.last else math.nan
+    objective = float(history.final[4]) if history.final else math.nan
     summary: dict[str, Any] = {
         "problem": settings.problem,
         "solver": last.solver if last else None,
@@ -99,6 +100,7 @@ def write_summary(
         "objective": objective if math.isfinite(objective) else None,
         "rel_l2": errors.rel_l2 if errors and math.isfinite(errors.rel_l2) else None,
         "max_error": errors.maximum if errors and math.isfinite(errors.maximum) else None,
+        "test_rel_l2": test_errors.rel_l2 if test_errors and math.isfinite(test_errors.rel_l2) else None,
         "unknowns": {name: float(p.detach()[0]) for name, p in evaluator.parameters.unknowns.items()},
         "terms": dict(zip(evaluator.term_names, _last_terms(history), strict=False)),
         "wall_s": round(wall_s, 4),
@@ -119,7 +121,7 @@ def write_summary(
 
 
 def _last_terms(history: History) -> list[float]:
-    return [float(value) for value in history.rows[-1][7:]] if history.rows else []
+    return [float(value) for value in history.final[7:]] if history.final else []
 
 
 def write_results(folder: Path, setup: Setup, settings: Settings, history: History) -> list[str]:

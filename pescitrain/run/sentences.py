@@ -49,6 +49,16 @@ def why_it_stopped(
     return f"Converged: {CONVERGED.get(outcome.reason, outcome.reason)}"
 
 
+def stopped_early(metric: str, patience: int) -> str:
+    """The first half of the sentence, where ``-data_patience`` ended the run."""
+    return f"Stopped early as asked: the {metric} has not fallen in {patience} measurements"
+
+
+def what_is_kept(iteration: int | None) -> str:
+    """Between the halves: which parameters the run ends with, where they are not the last ones."""
+    return "" if iteration is None else f"; the parameters of iteration {iteration}, the best, are kept"
+
+
 def _falling(decline: float | None) -> str:
     if decline is None or decline <= 0.01:
         return ""
@@ -66,8 +76,15 @@ def decline_per_hundred(rows: list[list[Any]]) -> float | None:
 
 
 def cost_and_quality(
-    iterations: int, closures: float, seconds: float, objective: float, error: float | None, metric: str
+    iterations: int,
+    closures: float,
+    seconds: float,
+    objective: float,
+    error: float | None,
+    metric: str,
+    test: float | None = None,
 ) -> str:
-    """The second half; ``metric``: what the error is called."""
+    """The second half; ``metric``: what the error is called; ``test``: the same on data that are looked at once."""
     quality = f"; {metric} {error:.1e}" if error is not None else ""
+    quality += f", in the test {test:.1e}" if test is not None else ""
     return f"{iterations} iterations, {closures:g} closures, {seconds:.0f} s; objective {objective:.3e}{quality}."

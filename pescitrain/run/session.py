@@ -20,13 +20,20 @@ from pescitrain.run.agreement import together
 from pescitrain.run.build import Setup, build
 from pescitrain.run.checkpoint import State
 from pescitrain.run.checks import check_derivatives
+from pescitrain.run.data import hand_data
 from pescitrain.run.database import check_names, fill_stages, find_bare_words, unused
 from pescitrain.run.history import Clock, History, say
 from pescitrain.run.loading import create_problem, parameters_of, problem_class
 from pescitrain.run.nested import stage_names, translate_grid_sequence
 from pescitrain.run.options import ProblemOptions, Settings, StageOptions, help_text, read
 from pescitrain.run.refreshes import create_refreshes
-from pescitrain.run.sentences import cost_and_quality, decline_per_hundred, why_it_stopped
+from pescitrain.run.sentences import (
+    cost_and_quality,
+    decline_per_hundred,
+    stopped_early,
+    what_is_kept,
+    why_it_stopped,
+)
 from pescitrain.run.stages import StageResult, Training, create_solver
 from pescitrain.solvers.names import check_type
 
@@ -71,10 +78,15 @@ def run(arguments: Sequence[str], start: float) -> int:
     torch.set_num_threads(settings.torch_threads)
     with together(comm, name):
         problem = create_problem(kind)
+    left_out = hand_data(problem, settings, comm)
     if database.hasName("help"):
         return _help(problem, settings, prefixes)
     with PETSc.Log.Stage("Set-up"):
         setup = build(problem, settings, PETSc.COMM_WORLD)
+    if left_out:
+        say(f"note: {left_out}")
+    if settings.data_patience and setup.metric is None:
+        raise OptionError(f"-data_patience {settings.data_patience}: problem {problem.name} has no error to watch")
     if settings.check_derivatives:
         return _check(setup, settings)
     return _train(setup, settings, user, copies, start)
@@ -178,8 +190,9 @@ def _write(
     setup.evaluator.parameters.put(theta)
     history.close()
     errors = setup.metric.evaluate() if setup.metric is not None else None
+    test_errors = setup.test.evaluate() if setup.test is not None else None
     summary = report.write_summary(
-        folder, setup, settings, results, errors, history, wall_s, setup_s, str(failure) if failure else ""
+        folder, setup, settings, results, errors, test_errors, history, wall_s, setup_s, str(failure) if failure else ""
     )
     notices, trouble = [], ""
     if comm.rank == 0:
@@ -205,12 +218,22 @@ def _last_words(results: list[StageResult], history: History, summary: dict, set
     first_half = why_it_stopped(
         last.outcome, last.stopped_by_time, last.max_iterations, method, decline_per_hundred(history.rows)
     )
+    if last.stopped_early:
+        first_half = stopped_early(metric, settings.data_patience)
+    first_half += what_is_kept(last.kept)
     objective = float("nan") if summary["objective"] is None else summary["objective"]
     second_half = cost_and_quality(
-        summary["iterations"], summary["closures"], summary["wall_s"], objective, summary["rel_l2"], metric
+        summary["iterations"],
+        summary["closures"],
+        summary["wall_s"],
+        objective,
+        summary["rel_l2"],
+        metric,
+        summary["test_rel_l2"],
     )
     say(f"{first_half}. {second_half}")
-    return FAILURE if last.outcome.diverged and not last.stopped_by_time else SUCCESS
+    asked = last.stopped_by_time or last.stopped_early
+    return FAILURE if last.outcome.diverged and not asked else SUCCESS
 
 
 def _run_folder(settings: Settings, setup: Setup) -> Path:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import meshio
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import Delaunay, QhullError
 
 from pescitrain.evaluation.metrics import ErrorMetric, OperatorErrorMetric
 from pescitrain.geometry import Box, Mesh
@@ -40,12 +42,12 @@ class Solution:
 
 def compute_solution(setup: Setup) -> Solution:
     """Evaluate the surrogate as it is. Not collective: every rank would compute the same, so one rank does it."""
+    if isinstance(setup.metric, OperatorErrorMetric):
+        return _operator_solution(setup, setup.metric.data)
     if isinstance(setup.domain, Mesh):
         nodes, cells = setup.domain.nodes, dict(setup.domain.cells)
     else:
         nodes, cells = _grid(setup, setup.domain)
-    if isinstance(setup.metric, OperatorErrorMetric):
-        return _operator_solution(setup, setup.metric.data, nodes, cells)
     names = setup.surrogate.outputs
     values = evaluate(setup.surrogate, nodes)
     solution = Solution(nodes, cells, {name: values[:, k] for k, name in enumerate(names)})
@@ -59,10 +61,12 @@ def compute_solution(setup: Setup) -> Solution:
     return solution
 
 
-def _operator_solution(
-    setup: Setup, data: OperatorData, nodes: Array, cells: dict[str, NDArray[np.integer]]
-) -> Solution:
+def _operator_solution(setup: Setup, data: OperatorData) -> Solution:
     """What the first functions of the validation are mapped to, beside what they should be if that is known there."""
+    assert isinstance(setup.domain, Box)
+    nodes, cells = _grid(setup, setup.domain)
+    if not setup.problem.grid:  # of nobody's choice: where the data are
+        nodes, cells = data.locations, _cells_between(data.locations)
     count = min(FUNCTIONS, len(data))
     values = evaluate(setup.surrogate, data.inputs[:count], nodes)
     names = [f"{setup.surrogate.outputs[0]}_{k}" for k in range(count)]
@@ -70,6 +74,17 @@ def _operator_solution(
     if data.locations.shape == nodes.shape and np.allclose(data.locations, nodes, rtol=0.0, atol=1e-12):
         solution.reference = dict(zip(names, data.values[:count], strict=True))
     return solution
+
+
+def _cells_between(locations: Array) -> dict[str, NDArray[np.integer]]:
+    """Cells with the vertices (K, d): intervals, triangles, tetrahedra, or the vertices alone."""
+    if locations.shape[1] == 1:
+        order = np.argsort(locations[:, 0])
+        return {"line": np.stack((order[:-1], order[1:]), axis=1)}
+    if locations.shape[1] <= 3:
+        with contextlib.suppress(QhullError):  # all of them in a plane or a line
+            return {"triangle" if locations.shape[1] == 2 else "tetra": Delaunay(locations).simplices}
+    return {"vertex": np.arange(len(locations))[:, None]}
 
 
 def _grid(setup: Setup, box: Box) -> tuple[Array, dict[str, NDArray[np.integer]]]:

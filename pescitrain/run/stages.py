@@ -19,6 +19,7 @@ from pescitrain.run.correction import correct, residual_scale, start_at_zero
 from pescitrain.run.history import Clock, History, say
 from pescitrain.run.nested import coarsening_of, refined, settings_of_level, stage_names
 from pescitrain.run.options import Settings, StageOptions, read
+from pescitrain.run.patience import Best, best_of
 from pescitrain.run.refreshes import Refreshes, create_refreshes
 from pescitrain.solvers.outcome import GaussNewtonSettings, Iterate, Outcome
 from pescitrain.solvers.snes import SnesSolver
@@ -38,6 +39,8 @@ class StageResult:
     iterations: int
     max_iterations: int
     stopped_by_time: bool
+    stopped_early: bool = False
+    kept: int | None = None  # the iteration whose parameters are kept, where it is not the last one
 
 
 def create_solver(setup: Setup, prefix: str, options: StageOptions, monitor: Callable[[Iterate], bool]) -> Solver:
@@ -102,6 +105,7 @@ class Training:
         self.mark = checkpoint.fingerprint(setup.system.layout, setup.evaluator.samples)
         self.last_good: np.ndarray = state.theta
         self.refreshes = refreshes
+        self._best = Best()
         self._finest = setup if settings.hier_nested else None
         if settings.hier_nested:
             self._enter_level()
@@ -119,6 +123,7 @@ class Training:
         while self.state.stage + 1 < len(self.stages):
             self.state.stage, self.state.iteration, self.state.memory = self.state.stage + 1, 0, {}
             self.state.refreshed.clear()
+            self.state.best.clear()
             self.state.stage_start_s = self.clock.elapsed
             if self.settings.hier_nested:
                 self._refine()
@@ -225,13 +230,14 @@ class Training:
         def monitor(iterate: Iterate) -> bool:
             nonlocal out_of_time, recorded
             self.last_good = iterate.theta.copy()
-            if iterate.iteration > recorded:  # a segment of no iterations reports its start, like the one before
-                self.history.record(name or "main", iterate)
+            # A segment of no iterations reports its start, like the one before.
+            if iterate.iteration > recorded:
+                self._watch(iterate, self.history.record(name or "main", iterate))
             recorded = iterate.iteration
             if options.max_time > 0.0:
                 spent = self.clock.elapsed - self.state.stage_start_s
                 out_of_time = self.setup.evaluator.comm.bcast(spent >= options.max_time)
-            return out_of_time
+            return out_of_time or self._out_of_patience
 
         try:
             solver = create_solver(self.setup, prefix, options, monitor)
@@ -240,12 +246,38 @@ class Training:
         for notice in solver.notices:
             say(f"note: {notice}")
         say(f"stage {name or 'main'}: {solver.kind}:{solver.label}, preconditioner {solver.pc_label}")
+        # A checkpoint of a run that did not watch the error has no best parameters: the watch begins now.
+        self._best = best_of(self.history.rows, name or "main") if self.state.best else Best()
         try:
             return self._segments(solver, name, lambda: out_of_time)
         except PETSc.Error as error:
             raise cause_of(error, prefix) from error
         finally:
             solver.destroy()
+
+    def _watch(self, iterate: Iterate, error: float | None) -> None:
+        """Keep the parameters with the smallest error of the stage, if anyone asks for them."""
+        if error is None or not self.settings.data_patience:
+            return
+        self._best = self._best.after(iterate.iteration, error)
+        if self._best.iteration == iterate.iteration:
+            self.state.best[:] = [iterate.theta.copy()]
+
+    @property
+    def _out_of_patience(self) -> bool:
+        """Whether the error has not fallen for as many measurements as ``-data_patience`` says."""
+        return 0 < self.settings.data_patience <= self._best.since
+
+    def _return_to_best(self, stage: str) -> int | None:
+        """End a stage with its best parameters; the checkpoint has the last ones, from which a longer run goes on.
+
+        Returns their iteration, or None where they are the last ones.
+        """
+        if not self.settings.data_patience or not self.state.best or self._best.iteration == self.state.iteration:
+            return None
+        self.state.theta = self.last_good = self.state.best[0]
+        self.history.keep(stage, self._best.iteration)
+        return self._best.iteration
 
     def _segments(self, solver: Solver, name: str, out_of_time: Callable[[], bool]) -> StageResult:
         layout, state = self.setup.system.layout, self.state
@@ -263,7 +295,9 @@ class Training:
                 "the objective is not finite at the start: look for logarithms and divisions in the residual, or "
                 "try another -seed"
             )
-        while True:
+        outcome = Outcome("CONVERGED_USER", 0, budget=False)
+        done = self._out_of_patience  # it had stopped before the checkpoint that it starts from
+        while not done:
             segment = self.interval - state.iteration % self.interval
             wait = self.refreshes.next_in(state)
             if wait == 0:
@@ -276,19 +310,19 @@ class Training:
                 outcome, state.memory = solver.run(theta, state.iteration, segment, state.memory)
             state.iteration += outcome.iterations
             state.theta = layout.gather(theta).copy()
-            done = out_of_time() or state.iteration >= solver.max_iterations
+            stopped = out_of_time() or self._out_of_patience
+            done = stopped or state.iteration >= solver.max_iterations
             if not (done or outcome.budget):
                 done = outcome.diverged or not self.refreshes.hasten(state)
             if done or state.iteration % self.interval == 0:
                 with self.clock.paused():
                     self._save()
-            if done:
-                break
         self.clock.stop()
         theta.destroy()
         label = f"{solver.kind}:{solver.label}"
+        early, kept = self._out_of_patience, self._return_to_best(name or "main")
         pc, limit = solver.pc_label, solver.max_iterations
-        return StageResult(name or "main", label, pc, outcome, state.iteration, limit, out_of_time())
+        return StageResult(name or "main", label, pc, outcome, state.iteration, limit, out_of_time(), early, kept)
 
     def _refresh(self, solver: Solver) -> None:
         """Do what is due, and tell everyone who remembers the old objective. Collective."""
