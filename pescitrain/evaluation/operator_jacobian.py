@@ -57,7 +57,7 @@ class OperatorJacobian:
 
         def function(values: Values) -> Tensor:
             outputs = torch.func.functional_call(network, values, (x,))
-            return outputs if name == BRANCH else basis_functions(outputs, factor)
+            return outputs if name == BRANCH else basis_functions(network, outputs, factor)
 
         return function
 

@@ -87,7 +87,7 @@ class Residuals:
         assert isinstance(network, Network)
         first = self.first_layers.get(name, 0)
         outputs = network.forward_jet(chunk.embedded[name], samples.components, tape, first)[0].t()
-        return outputs if name == BRANCH else basis_functions(outputs, chunk.basis_factor)
+        return outputs if name == BRANCH else basis_functions(network, outputs, chunk.basis_factor)
 
     def _operator_difference(self, samples: TermSamples, chunk: OperatorChunk, tape: Tape) -> Tensor:
         branch, basis = (self.operator_outputs(samples, chunk, name, tape) for name in (BRANCH, TRUNK))

@@ -413,9 +413,9 @@ def _operator_part(
 ) -> OperatorChunk:
     assert isinstance(samples.term, Operator)
     locations = on_device(samples.term.data.locations, x.device)
-    if data is not None and (surrogate.offset, surrogate.scale) != (0.0, 1.0):
+    if data is not None:
         # The same rows in what the networks give: u − s = scale · (B Tᵀ − (s − offset) / scale).
-        scale, data = surrogate.scale * scale, (data - surrogate.offset) / surrogate.scale
+        scale, data = surrogate.scale * scale, (data - surrogate.offset_at(locations)) / surrogate.scale
     with torch.no_grad(), at_home(x.device):
         points = {BRANCH: x, TRUNK: locations}
         embedded = {

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pescitrain.errors import ProblemError
 from pescitrain.geometry import Box, box_around
+from pescitrain.networks.fixed_basis import FixedBasis
 from pescitrain.problem.field import ByName
 from pescitrain.problem.problem import Problem
 from pescitrain.problem.surrogate import Surrogate
@@ -214,8 +215,14 @@ class OperatorSurrogate(Surrogate):
         return self._factor({name: locations[:, axis] for axis, name in enumerate(self.coordinates)})
 
     def forward(self, inputs: Tensor, locations: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        basis = basis_functions(self.networks[TRUNK](locations), self.factor(locations))
-        return self.offset + self.scale * (self.networks[BRANCH](inputs) @ basis.t())
+        trunk = self.networks[TRUNK]
+        basis = basis_functions(trunk, trunk(locations), self.factor(locations))
+        return self.offset_at(locations) + self.scale * (self.networks[BRANCH](inputs) @ basis.t())
+
+    def offset_at(self, locations: Tensor) -> Tensor | float:
+        """What is added to the sum: a number, or of a fixed basis its mean (K,)."""
+        trunk = self.networks[TRUNK]
+        return trunk.mean(locations) if isinstance(trunk, FixedBasis) else self.offset
 
 
 class BasisFunctions(nn.Module):
@@ -226,10 +233,11 @@ class BasisFunctions(nn.Module):
         self.surrogate = surrogate
 
     def forward(self, locations: Tensor) -> Tensor:
-        return basis_functions(self.surrogate.networks[TRUNK](locations), self.surrogate.factor(locations))
+        trunk = self.surrogate.networks[TRUNK]
+        return basis_functions(trunk, trunk(locations), self.surrogate.factor(locations))
 
 
-def basis_functions(trunk: Tensor, factor: Tensor | None) -> Tensor:
-    """(K, p): the functions that the branch combines, from the outputs (K, p) of the trunk."""
-    basis = torch.tanh(trunk)
+def basis_functions(trunk: nn.Module, outputs: Tensor, factor: Tensor | None) -> Tensor:
+    """(K, p): the functions that the branch combines, from the outputs (K, p) of the trunk; a fixed basis is them."""
+    basis = outputs if isinstance(trunk, FixedBasis) else torch.tanh(outputs)
     return basis if factor is None else factor.unsqueeze(1) * basis

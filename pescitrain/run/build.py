@@ -21,12 +21,14 @@ from pescitrain.evaluation.metrics import ClassificationMetric, ErrorMetric, Ope
 from pescitrain.geometry import Box, Mesh, ReferenceField, Sampling
 from pescitrain.networks import MLP, FourierFeatures, Network, PeriodicFeatures, ResNet, ScaleToUnitBox
 from pescitrain.networks.device import find_device
+from pescitrain.networks.fixed_basis import FixedBasis
 from pescitrain.networks.network import ExtraFeatures
 from pescitrain.networks.parameters import FlatParameters
 from pescitrain.problem import (
     ClassificationProblem,
     Dirichlet,
     Lifting,
+    OperatorData,
     OperatorProblem,
     OperatorSurrogate,
     Problem,
@@ -35,6 +37,7 @@ from pescitrain.problem import (
 from pescitrain.problem.field import ByName
 from pescitrain.problem.liftings import from_boundary
 from pescitrain.problem.operator import BRANCH, TRUNK
+from pescitrain.problem.pod import leading_modes
 from pescitrain.problem.surrogate import network_outputs
 from pescitrain.run.agreement import together
 from pescitrain.run.loading import find_file
@@ -217,25 +220,39 @@ def create_surrogate(
 ) -> Surrogate:
     """The surrogate of a problem with new networks, the same on all ranks for a seed."""
     if isinstance(problem, OperatorProblem):
-        inputs = problem.training().inputs
-        networks = create_operator_networks(problem, settings, domain, inputs, network)
-        return OperatorSurrogate(problem, networks, inputs.shape[1], settings.bc_enforce == "hard")
+        data = problem.training()
+        networks = create_operator_networks(problem, settings, domain, data, network)
+        return OperatorSurrogate(problem, networks, data.inputs.shape[1], settings.bc_enforce == "hard")
+    if settings.net_trunk != "network":
+        raise OptionError(
+            f"-net_trunk {settings.net_trunk}: problem {problem.name} learns no operator and has no trunk"
+        )
     return Surrogate(problem, create_networks(problem, settings, domain, lifting, network), lifting)
 
 
 def create_operator_networks(
-    problem: OperatorProblem, settings: Settings, domain: Box | Mesh, inputs: Array, network: int = 0
+    problem: OperatorProblem, settings: Settings, domain: Box | Mesh, data: OperatorData, network: int = 0
 ) -> dict[str, nn.Module]:
-    """Branch and trunk with ``-net_basis`` outputs each; the branch sees ``inputs`` (N, s) as of mean zero and
-    deviation one."""
+    """Branch and trunk with ``-net_basis`` outputs each; the branch sees the inputs as of mean zero and deviation one.
+
+    The trunk is a network, or the leading modes of the outputs.
+    """
     generator = torch.Generator().manual_seed(settings.seed + network)
-    outputs = settings.net_basis or settings.net_width
+    outputs, inputs = settings.net_basis or settings.net_width, data.inputs
     mean, deviation = inputs.mean(0), inputs.std(0)
     deviation = np.where(deviation > 0.0, deviation, 1.0)
     standard = ScaleToUnitBox((mean - deviation).tolist(), (mean + deviation).tolist())
+    fixed = None
+    if settings.net_trunk == "pod":
+        if settings.bc_enforce == "hard":
+            raise OptionError(
+                "-net_trunk pod has the conditions of the data that it is made from; use -bc_enforce soft"
+            )
+        locations, mean, modes = leading_modes(data, outputs)
+        fixed, outputs = FixedBasis(locations, mean, modes / problem.scale), modes.shape[1]
     networks: dict[str, nn.Module] = {}
     for name in (BRANCH, TRUNK):
-        own = problem.build_network(name)
+        own = problem.build_network(name) if fixed is None or name == BRANCH else fixed
         if own is None and name == BRANCH:
             own = _chain(settings, standard, standard.outputs, outputs, generator)
         networks[name] = own or _network(problem, settings, domain, outputs, generator)

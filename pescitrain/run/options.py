@@ -60,6 +60,11 @@ class NetworkOptions:
     net_basis: int | None = option(
         None, "outputs of the branch and of the trunk of an operator", minimum=1, note="net_width"
     )
+    net_trunk: str = option(
+        "network",
+        "trunk of an operator: a network, or pod: the -net_basis leading modes of the outputs, which are not trained",
+        choices=("network", "pod"),
+    )
     net_activation: str = option("tanh", "activation function", choices=tuple(ACTIVATIONS))
     net_adaptive_slope: bool = option(False, "one trainable slope for each hidden layer")
     net_fourier: int = option(0, "random Fourier features added to the coordinates", minimum=0)

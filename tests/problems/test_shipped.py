@@ -29,7 +29,17 @@ def test_a_misspelt_name_is_refused_with_the_nearest_one() -> None:
         load("burger")
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+FROM_A_FILE = {"deeponet"}
+
+
+def test_what_learns_from_a_file_says_so() -> None:
+    problem = load("deeponet")()
+    for ask in (problem.domain, problem.terms):
+        with pytest.raises(ProblemError, match="learns from snapshots: give a file of them by -data_file"):
+            ask()
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in FROM_A_FILE])
 def test_a_problem_says_what_the_command_needs(name: str) -> None:
     problem = load(name)()
     assert problem.terms()

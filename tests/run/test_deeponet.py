@@ -228,3 +228,55 @@ def test_the_solution_is_shown_where_the_snapshots_are(files, tmp_path, snapshot
     np.testing.assert_array_equal(shown.point_data["p_0_reference"], validation.values[0])
     assert "triangle" in shown.cells_dict
     assert json.loads((tmp_path / "run/summary.json").read_text())["problem"] == "deeponet"
+
+
+POD = ("-net_trunk", "pod", "-net_basis", 6)
+
+
+def test_a_branch_of_modes_is_trained(files, tmp_path, snapshots):
+    words = (*SHORT, *POD, "-data_file", files / "run.npz", "-tao_type", "lm", "-out_dir", tmp_path / "run")
+    ended = command(*words)
+    assert ended.code == 0, ended.err
+    found = summary(tmp_path / "run")
+    # Six were asked for: a sin(3 x + b) has two functions of x.
+    assert found["parameters"] == (2 * 8 + 8) + (8 * 2 + 2)
+    assert found["rel_l2"] < 1e-6
+    with torch.no_grad():
+        inputs, x = torch.from_numpy(snapshots.inputs), torch.from_numpy(snapshots.locations)
+        u = load_model(tmp_path / "run")(inputs, x).numpy()
+    np.testing.assert_allclose(u, snapshots.values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("words", ["-tao_type bntr -pc_type asm", "-snes_type newtonls -pc_type cholesky", "-tao_type lm",
+                                   "-tao_type spqn -part_type balanced -part_blocks 2", "-tao_type adam",
+                                   "-hier_nested -hier_levels 2 -hier_type width -tao_type lm"])  # fmt: skip
+def test_other_solvers_train_it(files, tmp_path, words):
+    words = (*SHORT, *POD, *words.split(), "-tao_max_it", 4, "-snes_max_it", 4)
+    ended = command(*words, "-data_file", files / "run.npz", "-out_dir", tmp_path / "run")
+    assert ended.code == 0, ended.err
+    assert column(tmp_path / "run", "objective")[-1] < column(tmp_path / "run", "objective")[0]
+
+
+def test_derivatives_of_modes_pass(files):
+    ended = command(*SHORT, *POD, "-data_file", files / "run.npz", "-check_derivatives")
+    assert ended.code == 0, ended.out
+
+
+def test_two_ranks_train_modes_alike(files, tmp_path):
+    for ranks in (1, 2):
+        words = (*SHORT, *POD, "-data_file", files / "run.npz", "-out_dir", tmp_path / f"{ranks}")
+        assert process(*words, ranks=ranks).code == 0
+    np.testing.assert_allclose(column(tmp_path / "1", "objective"), column(tmp_path / "2", "objective"), rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("-problem burgers -net_trunk pod", "-net_trunk pod: problem Burgers learns no operator and has no trunk"),
+        ("-problem diffusion_operator -problem_samples 5 -problem_tests 2 -net_trunk pod -bc_enforce hard",
+         "-net_trunk pod has the conditions of the data that it is made from; use -bc_enforce soft"),
+    ],
+)  # fmt: skip
+def test_modes_where_they_make_no_sense(tmp_path, words, sentence):
+    ended = command(*words.split(), "-out_dir", tmp_path / "run")
+    assert (ended.code, sentence in ended.complaint) == (2, True)
