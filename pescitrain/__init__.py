@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pescitrain.coupling.pointwise_law import PointwiseLaw as PointwiseLaw
     from pescitrain.coupling.problems import HostProblem as HostProblem
     from pescitrain.coupling.problems import SnapshotProblem as SnapshotProblem
+    from pescitrain.coupling.snapshots import Snapshots as Snapshots
     from pescitrain.coupling.solver import Result as Result
     from pescitrain.coupling.solver import Solver as Solver
     from pescitrain.errors import EvaluationError as EvaluationError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pescitrain.errors import PescitrainError as PescitrainError
     from pescitrain.errors import ProblemError as ProblemError
     from pescitrain.errors import RestartError as RestartError
+    from pescitrain.errors import SnapshotError as SnapshotError
     from pescitrain.geometry import Box as Box
     from pescitrain.geometry import Mesh as Mesh
     from pescitrain.problem import Classes as Classes
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from pescitrain.problem import Operator as Operator
     from pescitrain.problem import OperatorData as OperatorData
     from pescitrain.problem import OperatorProblem as OperatorProblem
+    from pescitrain.problem import OperatorSets as OperatorSets
     from pescitrain.problem import Periodic as Periodic
     from pescitrain.problem import Problem as Problem
     from pescitrain.problem import Residual as Residual
@@ -45,7 +48,16 @@ __version__ = "0.1.0"
 
 _HOME = {
     **dict.fromkeys(
-        ("EvaluationError", "MeshError", "OptionError", "PescitrainError", "ProblemError", "RestartError"), "errors"
+        (
+            "EvaluationError",
+            "MeshError",
+            "OptionError",
+            "PescitrainError",
+            "ProblemError",
+            "RestartError",
+            "SnapshotError",
+        ),
+        "errors",
     ),
     **dict.fromkeys(("Box", "Mesh"), "geometry"),
     **dict.fromkeys(
@@ -61,6 +73,7 @@ _HOME = {
             "Operator",
             "OperatorData",
             "OperatorProblem",
+            "OperatorSets",
             "Periodic",
             "Problem",
             "Residual",
@@ -69,6 +82,7 @@ _HOME = {
         ),
         "problem",
     ),
+    "Snapshots": "coupling.snapshots",
     "load_model": "run.model",
     "PETScResidual": "coupling.host_equations",
     "InitialGuess": "coupling.initial_guess",

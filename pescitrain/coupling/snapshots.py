@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -58,7 +59,7 @@ class Snapshots:
         self.comm = communicator(where, comm)
         self.parameters, self.field = _names(parameters), field
         self.notice = ""
-        """What a file had that is left out, in a sentence."""
+        """What a file or a time integration had that is left out, in a sentence."""
         self._entries = entries_of(where, component, self.comm)
         self._inputs: list[tuple[float, ...]] = []
         self._values: list[Array] = []
@@ -117,6 +118,8 @@ class Snapshots:
         """A monitor for ``ts.setMonitor`` that appends every ``every``-th step from ``first`` on, with its time.
 
         The time is the parameter ``t``, the last one unless the names say otherwise. Not collective; its calls are.
+        A step that cannot be taken, because it holds NaN, is left out, with a line on standard error and in
+        :attr:`notice`: an exception would leave the host's Vec locked.
 
         Parameters
         ----------
@@ -138,8 +141,14 @@ class Snapshots:
         known = dict(zip(others, self._numbers(parameters, others), strict=True))
 
         def collect(ts: PETSc.TS, step: int, time: float, vec: PETSc.Vec) -> None:
-            if step >= first and step % every == 0:
+            if step < first or step % every:
+                return
+            try:
                 self.append({**known, TIME: time}, vec)
+            except SnapshotError as error:
+                self.notice = "; ".join(filter(None, (self.notice, str(error))))
+                if self.comm.rank == 0:
+                    print(f"pescitrain: {error}", file=sys.stderr, flush=True)
 
         return collect
 

@@ -247,9 +247,17 @@ def test_a_branch_of_modes_is_trained(files, tmp_path, snapshots):
     np.testing.assert_allclose(u, snapshots.values, rtol=1e-5)
 
 
-@pytest.mark.parametrize("words", ["-tao_type bntr -pc_type asm", "-snes_type newtonls -pc_type cholesky", "-tao_type lm",
-                                   "-tao_type spqn -part_type balanced -part_blocks 2", "-tao_type adam",
-                                   "-hier_nested -hier_levels 2 -hier_type width -tao_type lm"])  # fmt: skip
+OTHERS = [
+    "-tao_type bntr -pc_type asm",
+    "-snes_type newtonls -pc_type cholesky",
+    "-tao_type lm",
+    "-tao_type adam",
+    "-tao_type spqn -part_type balanced -part_blocks 2",
+    "-hier_nested -hier_levels 2 -hier_type width -tao_type lm",
+]
+
+
+@pytest.mark.parametrize("words", OTHERS)
 def test_other_solvers_train_it(files, tmp_path, words):
     words = (*SHORT, *POD, *words.split(), "-tao_max_it", 4, "-snes_max_it", 4)
     ended = command(*words, "-data_file", files / "run.npz", "-out_dir", tmp_path / "run")
