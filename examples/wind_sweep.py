@@ -6,6 +6,7 @@
 Of the program's own lines four are about snapshots.
 """
 
+# ruff: noqa: E402  (PETSc starts with the command line before anything imports it)
 import sys
 
 import numpy as np

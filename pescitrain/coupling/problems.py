@@ -41,9 +41,10 @@ class SnapshotProblem(OperatorProblem):
         factor: Callable[..., Any] | None = None,
     ) -> None:
         self._training, self._validation = training, validation
-        self.coordinates = _axes(self.training().locations.shape[1])
+        self.coordinates = axes_of(self.training().locations.shape[1])
         if factor is not None:
             self.factor = factor
+        self.standardise(self.training())
 
     def domain(self) -> Box:
         return self.training().box(self.coordinates)
@@ -78,7 +79,7 @@ class HostProblem(Problem):
         self.fields = tuple(fields or (("u",) if count == 1 else tuple(f"u_{k}" for k in range(count))))
         if len(self.fields) != count:
             raise ProblemError(f"HostProblem: {len(self.fields)} names of fields, {count} values at each node")
-        self.coordinates = _axes(dimension)
+        self.coordinates = axes_of(dimension)
         self._box = box_around(self.coordinates, host.locations, comm)
 
     def domain(self) -> Box:
@@ -88,7 +89,12 @@ class HostProblem(Problem):
         return [self._equations, *self._further]
 
 
-def _axes(dimension: int) -> tuple[str, ...]:
+def axes_of(dimension: int) -> tuple[str, ...]:
+    """Names of the coordinates of a host's locations.
+
+    >>> axes_of(2)
+    ('x', 'y')
+    """
     return AXES[:dimension] if dimension <= len(AXES) else tuple(f"x_{axis}" for axis in range(dimension))
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import ArrayLike, NDArray
 from petsc4py import PETSc
 
-from pescitrain.coupling.files import Content, read_content, write_content
 from pescitrain.coupling.entries import communicator, entries_of
+from pescitrain.coupling.files import Content, read_content, write_content
 from pescitrain.errors import SnapshotError
 from pescitrain.problem import OperatorData
 
@@ -191,22 +190,8 @@ class Snapshots:
             for chosen in np.split(order[: ends[-1]], ends[:-1])
         )
 
-    def box(self) -> tuple[Array, Array]:
-        """Lower and upper corner (d,) of all locations. Collective."""
-        lower, upper = self.locations.min(0, initial=np.inf), self.locations.max(0, initial=-np.inf)
-        self.comm.Allreduce(MPI.IN_PLACE, lower, MPI.MIN)
-        self.comm.Allreduce(MPI.IN_PLACE, upper, MPI.MAX)
-        return lower, upper
-
-    def mean_and_deviation(self) -> tuple[float, float]:
-        """Of all values at all locations. Collective."""
-        values = self.values
-        count, total = self.comm.allreduce(values.size), self.comm.allreduce(float(values.sum()))
-        mean = total / max(count, 1)
-        return mean, float(np.sqrt(self.comm.allreduce(float(((values - mean) ** 2).sum())) / max(count, 1)))
-
     def data(self) -> OperatorData:
-        """What an operator is learnt from: parameters -> values at the locations. Collective.
+        """What an operator is learnt from: parameters -> values at this rank's locations. Collective.
 
         Raises
         ------
@@ -215,7 +200,8 @@ class Snapshots:
         """
         if not len(self):
             raise SnapshotError("snapshots: there are none yet; append some")
-        return _operator_data(self.inputs, self.locations, self.values, self.comm)
+        spread = self.comm if self.comm.size > 1 else None
+        return OperatorData(self.inputs, self.locations, self.values, spread)
 
     def write(self, path: str | PathLike[str]) -> None:
         """A file of the kind of its ending: .npz, .h5 or .hdf5 (needs h5py), else a PETSc binary file. Collective.
@@ -303,13 +289,3 @@ def _names(parameters: Sequence[str]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise SnapshotError(f"snapshots: two parameters have one name: {', '.join(names)}")
     return names
-
-
-def _operator_data(inputs: Array, locations: Array, values: Array, comm: MPI.Intracomm) -> OperatorData:
-    """With this rank's share of the locations. Collective."""
-    everywhere: list[Any] = comm.allgather((locations, values))
-    return OperatorData(
-        inputs,
-        np.concatenate([part for part, _ in everywhere]),
-        np.concatenate([part for _, part in everywhere], axis=1),
-    )

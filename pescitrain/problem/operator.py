@@ -92,6 +92,12 @@ class OperatorData:
         """(N,) root mean squares of the output functions."""
         return np.sqrt(self.squares / self.total_locations)
 
+    def mean_and_deviation(self) -> tuple[float, float]:
+        """Of all values at all locations. Collective where they are distributed."""
+        count = len(self) * self.total_locations
+        mean = float(self._sum(self.values.sum())) / count
+        return mean, float(np.sqrt(float(self._sum(((self.values - mean) ** 2).sum())) / count))
+
     def box(self, coordinates: Sequence[str]) -> Box:
         """The box of all locations. Collective where they are distributed."""
         return box_around(coordinates, self.locations, self.comm)
@@ -105,18 +111,12 @@ class OperatorSets:
     ----------
     training, validation, test : OperatorData       test: None where there is none
     field : str                                     what the output functions are called
-    lower, upper : (d,)                             corners of the box of all locations
-    offset, scale : float                           mean and standard deviation of the outputs to train on
     """
 
     training: OperatorData
     validation: OperatorData
     test: OperatorData | None
     field: str
-    lower: Array
-    upper: Array
-    offset: float
-    scale: float
 
 
 @dataclass
@@ -177,7 +177,18 @@ class OperatorProblem(Problem):
         raise ProblemError(f"problem {self.name} has samples of its own and takes no -data_file; use -problem deeponet")
 
     def terms(self) -> Sequence[Term]:
-        return [Operator(self.training())]
+        # Errors are relative to the size of a function, which says little where all of them are near a large mean.
+        return [Operator(self.training(), weight=1.0 + (self.offset / self.scale) ** 2)]
+
+    def standardise(self, data: OperatorData) -> None:
+        """Take offset and scale from samples, so that networks give numbers of size one. Collective where they are.
+
+        Functions with a factor vanish somewhere and have no offset.
+        """
+        mean, deviation = data.mean_and_deviation()
+        size = float(np.hypot(mean, deviation))
+        constant = deviation <= 1e-12 * size
+        self.offset, self.scale = (mean, deviation) if self.factor is None and not constant else (0.0, size)
 
     def networks_of_fields(self) -> dict[str, tuple[str, ...]]:
         return {BRANCH: tuple(self.fields), TRUNK: ()}

@@ -6,6 +6,7 @@ Source: Lu et al., Comput. Methods Appl. Mech. Engrg. 393 (2022) 114778, § 3.1.
 from __future__ import annotations
 
 import numpy as np
+from mpi4py import MPI
 from numpy.typing import NDArray
 
 from pescitrain.problem.operator import OperatorData
@@ -24,8 +25,14 @@ def leading_modes(data: OperatorData, count: int) -> tuple[Array, Array, Array]:
     """
     mean = data.values.mean(0)
     centred = data.values - mean
-    eigenvalues, vectors = np.linalg.eigh(centred @ centred.T)
+    products = centred @ centred.T
+    if data.comm is not None:
+        data.comm.Allreduce(MPI.IN_PLACE, products)
+    eigenvalues, vectors = np.linalg.eigh(products)
     order = np.argsort(eigenvalues)[::-1]
     singular = np.sqrt(np.maximum(eigenvalues[order], 0.0))
     keep = order[: max(1, min(count, int((singular > NEGLIGIBLE * singular[0]).sum())))]
-    return data.locations, mean, centred.T @ vectors[:, keep] / np.sqrt(len(data))
+    own = np.column_stack((data.locations, mean, centred.T @ vectors[:, keep] / np.sqrt(len(data))))
+    whole = own if data.comm is None else np.concatenate(data.comm.allgather(own))
+    dimension = data.locations.shape[1]
+    return whole[:, :dimension], whole[:, dimension], whole[:, dimension + 1 :]

@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
+from pescitrain.coupling.problems import axes_of
 from pescitrain.errors import ProblemError
 from pescitrain.geometry import Box
-from pescitrain.problem import Operator, OperatorData, OperatorProblem, OperatorSets, Term
-
-NAMES = ("x", "y", "z")
+from pescitrain.problem import OperatorData, OperatorProblem, OperatorSets
 
 
 class DeepONet(OperatorProblem):
@@ -22,19 +20,12 @@ class DeepONet(OperatorProblem):
     sets: OperatorSets | None = None
 
     def on_data(self, sets: OperatorSets) -> None:
-        dimension = len(sets.lower)
-        self.coordinates = NAMES[:dimension] if dimension <= 3 else tuple(f"x{k}" for k in range(dimension))
+        self.coordinates = axes_of(sets.training.locations.shape[1])
         self.fields, self.sets = (sets.field,), sets
-        self.offset, self.scale = sets.offset, sets.scale
+        self.standardise(sets.training)
 
     def domain(self) -> Box:
-        sets = self._known()
-        flat = sets.upper <= sets.lower  # all locations agree in this coordinate
-        return Box(tuple(self.coordinates), sets.lower - 0.5 * flat, sets.upper + 0.5 * flat)
-
-    def terms(self) -> Sequence[Term]:
-        # Errors are relative to the size of a solution, which says little where all of them are near a large mean.
-        return [Operator(self.training(), weight=1.0 + (self.offset / self.scale) ** 2)]
+        return self._known().training.box(self.coordinates)
 
     def training(self) -> OperatorData:
         return self._known().training

@@ -37,17 +37,8 @@ def hand_data(problem: Problem, settings: Settings, comm: MPI.Intracomm) -> str:
         recover=settings.data_recover,
     )
     training, validation, *rest = snapshots.split(fractions, settings.seed)
-    mean, deviation = training.mean_and_deviation()
-    size = (mean**2 + deviation**2) ** 0.5
-    if deviation <= 1e-12 * size:  # a constant: its size is the only scale that there is
-        mean, deviation = 0.0, size or 1.0
     test = rest[0].data() if rest else None
-    lower, upper = snapshots.box()
-    problem.on_data(
-        OperatorSets(
-            training.data(), validation.data(), test, snapshots.field, lower, upper, offset=mean, scale=deviation
-        )
-    )
+    problem.on_data(OperatorSets(training.data(), validation.data(), test, snapshots.field))
     return snapshots.notice
 
 

@@ -22,6 +22,7 @@ from petsc4py import PETSc
 
 from pescitrain.evaluation.metrics import Errors
 from pescitrain.networks.device import describe
+from pescitrain.problem import OperatorData
 from pescitrain.run.build import Setup
 from pescitrain.run.history import History
 from pescitrain.run.model import save_model
@@ -124,13 +125,15 @@ def _last_terms(history: History) -> list[float]:
     return [float(value) for value in history.final[7:]] if history.final else []
 
 
-def write_results(folder: Path, setup: Setup, settings: Settings, history: History) -> list[str]:
+def write_results(
+    folder: Path, setup: Setup, settings: Settings, history: History, functions: OperatorData | None
+) -> list[str]:
     """Model, solution and pictures, by the rank that calls; returns sentences about what could not be written."""
     notices = []
     path, reason = save_model(setup.surrogate, folder)
     if path is None:
         notices.append(f"the network cannot be exported ({reason}); its weights are in weights.pt")
-    solution = compute_solution(setup)
+    solution = compute_solution(setup, functions)
     if solution.trouble:
         notices.append(solution.trouble)
     write_vtu(solution, folder / "solution.vtu")

@@ -34,6 +34,7 @@ from pescitrain.run.sentences import (
     what_is_kept,
     why_it_stopped,
 )
+from pescitrain.run.solution import shown_functions
 from pescitrain.run.stages import StageResult, Training, create_solver
 from pescitrain.solvers.names import check_type
 
@@ -194,10 +195,10 @@ def _write(
     summary = report.write_summary(
         folder, setup, settings, results, errors, test_errors, history, wall_s, setup_s, str(failure) if failure else ""
     )
-    notices, trouble = [], ""
+    notices, trouble, functions = [], "", shown_functions(setup)
     if comm.rank == 0:
         try:
-            notices = report.write_results(folder, setup, settings, history)
+            notices = report.write_results(folder, setup, settings, history, functions)
         except OSError as error:
             trouble = f"the results cannot be written to {folder}: {error}"
     notices, trouble = comm.bcast((notices, trouble))

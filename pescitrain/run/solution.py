@@ -40,10 +40,28 @@ class Solution:
         return {name: self.fields[name] - values for name, values in self.reference.items()}
 
 
-def compute_solution(setup: Setup) -> Solution:
-    """Evaluate the surrogate as it is. Not collective: every rank would compute the same, so one rank does it."""
-    if isinstance(setup.metric, OperatorErrorMetric):
-        return _operator_solution(setup, setup.metric.data)
+def shown_functions(setup: Setup) -> OperatorData | None:
+    """Of an operator, the first functions of the validation at all locations, on rank 0. Collective."""
+    if not isinstance(setup.metric, OperatorErrorMetric):
+        return None
+    data = setup.metric.data
+    count, locations, values = min(FUNCTIONS, len(data)), data.locations, data.values[:FUNCTIONS]
+    if data.comm is not None:
+        parts = data.comm.gather((locations, values))
+        if parts is None:
+            return None
+        locations = np.concatenate([part for part, _ in parts])
+        values = np.concatenate([part for _, part in parts], axis=1)
+    return OperatorData(data.inputs[:count], locations, values)
+
+
+def compute_solution(setup: Setup, functions: OperatorData | None) -> Solution:
+    """Evaluate the surrogate as it is; of an operator, for some functions.
+
+    Not collective: every rank would compute the same, so one rank does it.
+    """
+    if functions is not None:
+        return _operator_solution(setup, functions)
     if isinstance(setup.domain, Mesh):
         nodes, cells = setup.domain.nodes, dict(setup.domain.cells)
     else:
@@ -62,17 +80,16 @@ def compute_solution(setup: Setup) -> Solution:
 
 
 def _operator_solution(setup: Setup, data: OperatorData) -> Solution:
-    """What the first functions of the validation are mapped to, beside what they should be if that is known there."""
+    """What functions are mapped to, beside what they should be if that is known there."""
     assert isinstance(setup.domain, Box)
     nodes, cells = _grid(setup, setup.domain)
     if not setup.problem.grid:  # of nobody's choice: where the data are
         nodes, cells = data.locations, _cells_between(data.locations)
-    count = min(FUNCTIONS, len(data))
-    values = evaluate(setup.surrogate, data.inputs[:count], nodes)
-    names = [f"{setup.surrogate.outputs[0]}_{k}" for k in range(count)]
+    values = evaluate(setup.surrogate, data.inputs, nodes)
+    names = [f"{setup.surrogate.outputs[0]}_{k}" for k in range(len(data))]
     solution = Solution(nodes, cells, dict(zip(names, values, strict=True)))
     if data.locations.shape == nodes.shape and np.allclose(data.locations, nodes, rtol=0.0, atol=1e-12):
-        solution.reference = dict(zip(names, data.values[:count], strict=True))
+        solution.reference = dict(zip(names, data.values, strict=True))
     return solution
 
 

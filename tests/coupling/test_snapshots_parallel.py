@@ -8,6 +8,7 @@ from petsc4py import PETSc
 
 from pescitrain.coupling.snapshots import Snapshots
 from pescitrain.errors import SnapshotError
+from pescitrain.problem.pod import leading_modes
 
 pytestmark = pytest.mark.parallel
 
@@ -30,9 +31,10 @@ def test_a_grid_knows_its_locations_in_any_dimension(comm, sizes):
     dm = grid(comm, sizes)
     snapshots = Snapshots(dm, ("a",))
     assert snapshots.locations.shape[1] == len(sizes)
-    lower, upper = snapshots.box()
-    assert (lower == 0.0).all()
-    assert (upper == np.arange(1.0, len(sizes) + 1.0)).all()
+    x = np.concatenate(comm.allgather(snapshots.locations))
+    assert len(np.unique(x, axis=0)) == np.prod(sizes)
+    assert (x.min(0) == 0.0).all()
+    assert (x.max(0) == np.arange(1.0, len(sizes) + 1.0)).all()
     dm.destroy()
 
 
@@ -273,10 +275,22 @@ def test_splits_are_of_simulations_and_refuse_what_is_senseless(comm):
         Snapshots(snapshots.locations, ("a",), comm=comm).data()
 
 
-def test_the_mean_is_that_of_all_values(comm):
+def test_data_know_their_mean_and_their_box_on_any_ranks(comm):
     snapshots = collected(comm)
-    whole = np.concatenate(comm.allgather(snapshots.values), axis=1)
-    assert snapshots.mean_and_deviation() == pytest.approx((whole.mean(), whole.std()), rel=1e-13)
+    data, whole = snapshots.data(), np.concatenate(comm.allgather(snapshots.values), axis=1)
+    assert data.total_locations == 35
+    assert data.mean_and_deviation() == pytest.approx((whole.mean(), whole.std()), rel=1e-13)
+    box = data.box(("x", "y"))
+    assert (box.lower, box.upper) == ((0.0, 0.0), (1.0, 2.0))
+
+
+def test_modes_are_the_same_on_any_ranks(comm):
+    _, whole = leading_modes(collected(MPI.COMM_SELF).data(), 2)[0::2]
+    locations, mean, modes = leading_modes(collected(comm).data(), 2)
+    assert mean.shape == (35,)
+    serial = collected(MPI.COMM_SELF)
+    order, own = np.lexsort(locations.T), np.lexsort(serial.locations.T)
+    np.testing.assert_allclose(np.abs(modes[order]), np.abs(whole[own]), rtol=0.0, atol=1e-10)
 
 
 @pytest.mark.parallel(1)

@@ -233,7 +233,8 @@ def test_the_network_is_a_function_a_module_and_a_file(comm, tmp_path):
         with torch.no_grad():
             np.testing.assert_allclose(model(torch.tensor(inputs), torch.tensor(x)).numpy(), values, atol=1e-14)
             branch = solver.surrogate.networks["branch"](torch.tensor(inputs))
-            np.testing.assert_allclose((branch @ functions(torch.tensor(x)).t()).numpy(), values, atol=1e-14)
+            sums = (branch @ functions(torch.tensor(x)).t()).numpy()
+            np.testing.assert_allclose(problem.offset + problem.scale * sums, values, atol=1e-14)
         with pytest.raises(OptionError, match="cannot be written"):
             solver.save(tmp_path / "nowhere" / "model.pt2")
 
