@@ -92,3 +92,15 @@ def test_a_petsc_program_goes_on_from_one_coefficient_to_the_next():
     assert [line[0] for line in lines] == ["0.2", "0.1", "0.05"]
     assert all(int(iterations) == 20 <= int(closures) for _, iterations, closures, _ in lines)
     assert float(lines[-1][3]) < 5e-2
+
+
+def test_the_sweep_of_winds_gives_snapshots_that_a_branch_learns(tmp_path):
+    script = [str(MPIEXEC), "-n", "2", sys.executable, str(EXAMPLES / "wind_sweep.py")]
+    ended = program([*script, "-count", "30", "-file", str(tmp_path / "winds.petsc"), "-ksp_rtol", "1e-10"])
+    assert ended.code == 0, ended.err
+    assert ended.out == f"30 snapshots in {tmp_path / 'winds.petsc'}\n"
+    words = "-net_trunk pod -net_basis 6 -net_width 10 -net_depth 2 -tao_type lm -tao_max_it 60 -out_pictures false"
+    data = ("-problem", "deeponet", "-data_file", tmp_path / "winds.petsc", "-data_patience", 3)
+    ended = command(*data, *words.split(), "-out_dir", tmp_path / "run")
+    assert ended.code == 0, ended.err
+    assert summary(tmp_path / "run")["test_rel_l2"] < 2e-2

@@ -13,6 +13,7 @@ from pescitrain.solvers.names import known_types
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/install.md", "docs/options.md", "meshes/README.md", "examples/README.md"]
 README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -38,7 +39,7 @@ def test_the_methods_are_those_that_there_are():
 
 
 def test_the_problem_of_the_readme_trains(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = [block for block in PYTHON if "class Membrane" in block]
     (tmp_path / "membrane.py").write_text(code)
     where = f"{tmp_path / 'membrane.py'}:Membrane"
     options = "-mesh plate_with_hole.msh -tao_max_it 100 -out_pictures false"
@@ -46,3 +47,11 @@ def test_the_problem_of_the_readme_trains(tmp_path):
     assert ended.code == 0, ended.err
     # 6.8e-4, 3.8e-4, 1.3e-3 for the seeds 0, 1, 2.
     assert summary(tmp_path / "run")["rel_l2"] < 3e-3
+
+
+def test_the_lines_about_snapshots_are_those_of_the_example():
+    (code,) = [block for block in PYTHON if "Snapshots(dm" in block]
+    example = [line.strip() for line in (ROOT / "examples/wind_sweep.py").read_text().splitlines()]
+    lines = [line.strip() for line in code.splitlines() if "snapshots" in line]
+    assert len(lines) == 3
+    assert set(lines) <= set(example)
