@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,42 +41,34 @@ def read_table(path: str, option: str) -> Table:
     except UnicodeDecodeError:
         raise SnapshotError(f"{option} {path}: it is no text; give text, CSV or .npy") from None
     names: tuple[str, ...] = ()
+    commented: tuple[str, ...] = ()
     rows: list[list[float]] = []
     for number, line in enumerate(lines, 1):
-        words = _words(line)
-        if (
-            not rows
-            and not names
-            and _is_head(words if not line.lstrip().startswith("#") else _words(line.lstrip(" #")))
-        ):
-            names = tuple(words or _words(line.lstrip(" #")))
-            continue
+        text, _, comment = line.partition("#")
+        words = _words(text)
         if not words:
-            continue
-        rows.append(_row(words, f"{option} {path}, line {number}", len(rows[0]) if rows else len(words)))
+            commented = commented if rows else tuple(_words(comment))
+        elif not rows and not names and not _are_numbers(words):
+            names = tuple(words)
+        else:
+            rows.append(_row(words, f"{option} {path}, line {number}", len(rows[0]) if rows else len(words)))
     if not rows:
         raise SnapshotError(f"{option} {path}: it has no numbers")
     columns = len(rows[0])
     if names and len(names) != columns:
-        names = () if path and lines[0].lstrip().startswith("#") else _refuse_head(option, path, names, columns)
+        raise SnapshotError(f"{option} {path}: {len(names)} names ({', '.join(names)}) for {columns} columns")
+    if not names and len(commented) == columns and not _are_numbers(commented):
+        names = commented
     return Table(names, np.array(rows))
 
 
-def _refuse_head(option: str, path: str, names: tuple[str, ...], columns: int) -> tuple[str, ...]:
-    raise SnapshotError(f"{option} {path}: {len(names)} names ({', '.join(names)}) for {columns} columns")
+def _words(text: str) -> list[str]:
+    parts = re.split(r"[,;]", text) if re.search("[,;]", text) else text.split()
+    return [word.strip().strip("\"'") for word in parts]
 
 
-def _words(line: str) -> list[str]:
-    text = line.partition("#")[0].strip()
-    if not text:
-        return []
-    return [
-        word.strip().strip("\"'") for word in (re.split(r"[,;]", text) if re.search("[,;]", text) else text.split())
-    ]
-
-
-def _is_head(words: list[str]) -> bool:
-    return any(_number(word) is None for word in words)
+def _are_numbers(words: Sequence[str]) -> bool:
+    return all(_number(word) is not None for word in words)
 
 
 def _number(word: str) -> float | None:
