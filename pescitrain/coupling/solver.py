@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from petsc4py import PETSc
 from torch import nn
@@ -105,12 +107,22 @@ class Solver:
         self._memory: Memory = {}
         self._moved = False
 
-    def _options(self, problem: Problem):
+    def _options(self, problem: Problem) -> AbstractContextManager[None]:
         given = {**self._given}
         for key, value in problem.defaults.items():
             if key not in Settings.__dataclass_fields__:
                 given.setdefault(key, value)
         return guest_options(self.prefix, given)
+
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        """Inside, torch has the threads of ``torch_threads``: one a rank, unless the options say more."""
+        of_the_host = torch.get_num_threads()
+        torch.set_num_threads(self._settings.torch_threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(of_the_host)
 
     @property
     def setup(self) -> Setup:
@@ -122,6 +134,14 @@ class Solver:
         """The parameters (n,), the same on all ranks."""
         return self._theta
 
+    @theta.setter
+    def theta(self, values: ArrayLike) -> None:
+        """Go on from other parameters, the same on all ranks, with nothing remembered. Not collective."""
+        theta = np.array(values, dtype=np.float64)
+        if theta.shape != self._theta.shape:
+            raise OptionError(f"Solver.theta: shape {theta.shape}, this network has {self._theta.shape}")
+        self._theta, self._memory = theta, {}
+
     @property
     def surrogate(self) -> Surrogate:
         """The network as a torch module with these parameters, on all ranks. Not collective."""
@@ -130,7 +150,8 @@ class Solver:
 
     def __call__(self, *arguments: ArrayLike) -> Array:
         """The network at points, (N, d) -> (N, k), or of an operator (N, s), (K, d) -> (N, K). Not collective."""
-        return evaluate(self.surrogate, *(np.asarray(argument, dtype=np.float64) for argument in arguments))
+        with self._threads():
+            return evaluate(self.surrogate, *(np.asarray(argument, dtype=np.float64) for argument in arguments))
 
     def solve(self) -> Result:
         """Go on from the present parameters, for as many iterations as the options say. Collective.
@@ -141,7 +162,7 @@ class Solver:
         ------
         PescitrainError     the parameters are those of the last good iterate
         """
-        with self._options(self._setup.problem), PETSc.Log.Stage("pescitrain"):
+        with self._options(self._setup.problem), self._threads(), PETSc.Log.Stage("pescitrain"):
             return self._solve(read(StageOptions, self.prefix, dict(self._setup.problem.defaults), bare=False))
 
     def _solve(self, options: StageOptions) -> Result:
@@ -241,11 +262,11 @@ class Solver:
         return self._setup.metric.evaluate().rel_l2
 
     def save(self, path: str | Path) -> Path:
-        """Write the network as a file for :func:`~pescitrain.load_model`, ``model.pt2``. Collective.
+        """Write the network as ``model.pt2``, for :func:`~pescitrain.load_model`, or as ``model.onnx``. Collective.
 
         Raises
         ------
-        OptionError     it cannot be written, or torch cannot export the network
+        OptionError     it cannot be written, torch cannot export the network, or there is no onnxscript
         """
         return self._export(self.surrogate, self._setup.surrogate.arguments, Path(path))
 

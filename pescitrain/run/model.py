@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +32,10 @@ def save_model(surrogate: Surrogate, folder: Path) -> tuple[Path | None, str]:
 
 
 def export_model(module: nn.Module, arguments: Mapping[str, int], path: Path) -> str:
-    """Write a module as a file of `torch.export`: of a surrogate, coordinates (N, d) float64 -> outputs (N, k), the
-    lifting included; of an operator, inputs (N, s) and locations (K, d) -> (N, K).
+    """Write a module as a file of `torch.export`, or of ONNX where its name ends on .onnx.
+
+    Of a surrogate, coordinates (N, d) float64 -> outputs (N, k), the lifting included; of an operator, inputs (N, s) and
+    locations (K, d) -> (N, K).
 
     ``arguments``: name -> columns. Returns "", or why `torch.export` refuses the module, which a user may have made.
     Not collective; for one rank.
@@ -44,12 +48,38 @@ def export_model(module: nn.Module, arguments: Mapping[str, int], path: Path) ->
             warnings.simplefilter("ignore")
             logging.getLogger("torch.export").setLevel(logging.ERROR)
             shape = {name: {0: torch.export.Dim(f"rows_of_{name}", min=1)} for name in arguments}
-            torch.export.save(torch.export.export(module, example, dynamic_shapes=shape), path)
+            if path.suffix == ".onnx":
+                _export_onnx(module, example, shape, path)
+            else:
+                torch.export.save(torch.export.export(module, example, dynamic_shapes=shape), path)
         return ""
     except Exception as error:  # torch.export raises many kinds for code that it cannot trace
         path.unlink(missing_ok=True)
         reason = str(error).strip().splitlines()
         return f"{type(error).__name__}: {reason[0] if reason else ''}"
+
+
+def _export_onnx(module: nn.Module, example: tuple[Tensor, ...], shape: dict[str, Any], path: Path) -> None:
+    """Inputs have the names of the arguments, the output is called ``values``; double precision as the module."""
+    if importlib.util.find_spec("onnxscript") is None:
+        raise PescitrainError("ONNX needs the package onnxscript: pip install pescitrain[onnx]")
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it tells of operators of packages that are not here
+    try:
+        program = torch.onnx.export(
+            module,
+            example,
+            dynamo=True,
+            dynamic_shapes=shape,
+            input_names=list(shape),
+            output_names=["values"],
+            verbose=False,
+        )
+        assert program is not None
+        program.save(path)
+    finally:
+        log.setLevel(level)
 
 
 class _Loaded(nn.Module):

@@ -235,6 +235,7 @@ def test_the_network_is_a_function_a_module_and_a_file(comm, tmp_path):
             branch = solver.surrogate.networks["branch"](torch.tensor(inputs))
             sums = (branch @ functions(torch.tensor(x)).t()).numpy()
             np.testing.assert_allclose(problem.offset + problem.scale * sums, values, atol=1e-14)
+        assert torch.get_num_threads() == 1
         with pytest.raises(OptionError, match="cannot be written"):
             solver.save(tmp_path / "nowhere" / "model.pt2")
 
@@ -264,3 +265,28 @@ def test_rounds_leave_nothing_behind(comm):
     # A Solver that stayed would keep some hundreds of Python's objects alive in each round.
     assert objects() - before < 50
     assert MPI.COMM_WORLD.size == comm.size
+
+
+def test_threads_are_the_hosts_after_a_solve():
+    torch.set_num_threads(2)
+    try:
+        seen = []
+        with Solver(
+            SnapshotProblem(OperatorData(*whole())), SMALL, monitor=lambda _: seen.append(torch.get_num_threads())
+        ) as solver:
+            solver.solve()
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parallel(1)
+def test_onnx_gives_the_same_numbers(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    inputs, x, _ = whole()
+    with Solver(SnapshotProblem(OperatorData(*whole())), SMALL) as solver:
+        file = solver.save(tmp_path / "model.onnx")
+        session = onnxruntime.InferenceSession(str(file))
+        (values,) = session.run(["values"], {"inputs": inputs, "locations": x})
+        np.testing.assert_allclose(values, solver(inputs, x), rtol=0.0, atol=1e-13)  # round-off of sums of size one
