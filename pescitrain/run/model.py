@@ -34,7 +34,7 @@ def save_model(surrogate: Surrogate, folder: Path) -> tuple[Path | None, str]:
 def export_model(module: nn.Module, arguments: Mapping[str, int], path: Path) -> str:
     """Write a module as a file of `torch.export`, or of ONNX where its name ends on .onnx.
 
-    Of a surrogate, coordinates (N, d) float64 -> outputs (N, k), the lifting included; of an operator, inputs (N, s) and
+    Of a surrogate, coordinates (N, d) float64 -> outputs (N, k), the lifting included; of an operator, inputs (N, s),
     locations (K, d) -> (N, K).
 
     ``arguments``: name -> columns. Returns "", or why `torch.export` refuses the module, which a user may have made.
