@@ -13,7 +13,7 @@ from pescitrain.algebra.options import set_default
 from pescitrain.coupling.columns import times_columns
 from pescitrain.coupling.locations import locations_of
 from pescitrain.errors import ProblemError
-from pescitrain.problem.discrete import Discrete
+from pescitrain.problem.discrete import Discrete, DiscreteOperator
 
 Array = NDArray[np.float64]
 
@@ -92,6 +92,10 @@ class HostEquations:
         at, state = self._matrix_at
         return bool(self.comm.allreduce(state == self._matrix.stateGet() and np.array_equal(values, at), MPI.LAND))
 
+    def forget(self) -> None:
+        """The host's coefficients have changed. Not collective."""
+        self._matrix = None
+
     def invert(self, kind: str, prefix: str) -> None:
         """Put a PC of F'(0) before F from now on; ``<prefix>pc_type`` and the like choose another. Collective."""
         zero = np.zeros((len(self.locations), self.rows // max(1, len(self.locations))))
@@ -122,10 +126,14 @@ def PETScResidual(
     *,
     locations: ArrayLike | None = None,
     inverse: str | None = None,
+    inputs: ArrayLike | None = None,
+    set_inputs: Callable[[Array], object] | None = None,
     weight: float = 1.0,
     name: str = "equations",
 ) -> Discrete:
     """The term ½ weight ‖F(u_θ)‖² of a host's own equations at its own nodes. Collective.
+
+    With ``inputs`` it is for an operator, which needs no data then: the mean over them of ½ weight ‖F(u_θ(a); a)‖².
 
     Parameters
     ----------
@@ -134,6 +142,8 @@ def PETScResidual(
     inverse : str           type of a PC with a transpose ("lu", "ilu", "hypre", …), made once of M = F'(0):
                             ½ weight ‖M⁻¹ F(u_θ)‖², near to the error, which ‖F‖ weighs by the operator. Its options are
                             ``-<name>_pc_*``.
+    inputs : (N, s)         of the operator
+    set_inputs : callable   makes the host's equations those of one input (s,)
 
     Raises
     ------
@@ -148,9 +158,23 @@ def PETScResidual(
             out.axpy(-1.0, rhs)
 
         equations = HostEquations(affine, lambda _: host, rhs, locations)
-        if inverse is not None:
-            equations.invert(inverse, f"{name}_")
+    else:
+        equations = _of_snes(host, locations, name)
+    if inverse is not None:
+        equations.invert(inverse, f"{name}_")
+    if inputs is None:
         return Discrete(equations, weight=weight, name=name)
+    rows = np.asarray(inputs, dtype=np.float64)
+    if set_inputs is None or rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
+        raise ProblemError(
+            f"term {name!r}: inputs {rows.shape} must be (N, s), finite, with a function set_inputs of (s,)"
+        )
+    if equations.rows != len(equations.locations):
+        raise ProblemError(f"term {name!r}: an operator gives one value at a node, the equations have more")
+    return DiscreteOperator(equations, rows, set_inputs, weight=weight, name=name)
+
+
+def _of_snes(host: PETSc.SNES, locations: ArrayLike | None, name: str) -> HostEquations:
     if locations is None:
         dm = host.getDM()
         if not dm.handle or dm.getType() == PETSc.DM.Type.SHELL:  # which a SNES makes itself
@@ -168,7 +192,4 @@ def PETScResidual(
         host.computeJacobian(u, matrix, other)
         return matrix
 
-    equations = HostEquations(host.computeFunction, jacobian, vec, locations)
-    if inverse is not None:
-        equations.invert(inverse, f"{name}_")
-    return Discrete(equations, weight=weight, name=name)
+    return HostEquations(host.computeFunction, jacobian, vec, locations)

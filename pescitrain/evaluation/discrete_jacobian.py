@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import copy
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from pescitrain.evaluation.jacobian import FactoredJacobian
-from pescitrain.evaluation.samples import Chunk
+from pescitrain.evaluation.operator_jacobian import OperatorJacobian
+from pescitrain.evaluation.samples import Chunk, OperatorChunk
 from pescitrain.networks.device import on_device, on_host
 from pescitrain.networks.parameters import Entry, Parameters
 from pescitrain.networks.tape import Recorder
-from pescitrain.problem.discrete import Discrete
+from pescitrain.problem.discrete import Discrete, DiscreteOperator
+from pescitrain.problem.operator import OperatorSurrogate
+from pescitrain.problem.surrogate import Surrogate
 
 
 class DiscreteJacobian:
@@ -50,6 +55,69 @@ class DiscreteJacobian:
     def subset(self, samples: Tensor, scale: float) -> DiscreteJacobian:
         part = copy(self)
         part._scale = scale * self._scale
+        return part
+
+    def kronecker_factors(self) -> None:
+        return None
+
+
+def of_values(chunk: OperatorChunk, surrogate: Surrogate) -> OperatorChunk:
+    """The same inputs and locations, with rows that are the values of the operator there."""
+    assert isinstance(surrogate, OperatorSurrogate)
+    ones = torch.full_like(chunk.scale, surrogate.scale)
+    return OperatorChunk(**{**vars(chunk), "scale": ones, "data": None})
+
+
+class DiscreteOperatorJacobian:
+    """J of N samples, each with equations of its own; every product with it is collective.
+
+    Parameters
+    ----------
+    values : (N, K)                     what the operator gives at the nodes
+    operator : OperatorJacobian         their derivative
+    """
+
+    def __init__(
+        self, term: DiscreteOperator, chunk: OperatorChunk, values: Tensor, operator: OperatorJacobian
+    ) -> None:
+        self.rows = chunk.samples * term.equations.rows
+        self._term, self._operator, self._scale = term, operator, chunk.scale
+        self._at = on_host(values)[:, :, None].copy()
+        self._samples = list(range(chunk.samples))
+
+    def _derivative(self, place: int, changes: Tensor) -> Tensor:
+        """scale F'(u) V of one sample: (K, q) -> (rows, q)."""
+        sample = self._samples[place]
+        self._term.prepare(sample)
+        products = self._term.equations.times(self._at[sample], on_host(changes))
+        return self._scale[place] * on_device(products, changes.device)
+
+    def times(self, direction: Tensor) -> Tensor:
+        changes = self._operator.times(direction).view(len(self._samples), -1, 1)
+        return torch.cat([self._derivative(place, change)[:, 0] for place, change in enumerate(changes)])
+
+    def add_transpose_times(self, cotangent: Tensor, out: Tensor) -> None:
+        at_nodes = []
+        for place, one in enumerate(cotangent.view(len(self._samples), -1)):
+            sample = self._samples[place]
+            self._term.prepare(sample)
+            weighted = on_host(self._scale[place] * one)[:, None]
+            at_nodes.append(self._term.equations.transpose_times(self._at[sample], weighted)[:, 0])
+        self._operator.add_transpose_times(on_device(np.concatenate(at_nodes), out.device), out)
+
+    def transposed(self, entries: Sequence[Entry]) -> Tensor:
+        return torch.cat(list(self.gram_factors(entries)), dim=1)
+
+    def gram_factors(self, entries: Sequence[Entry]) -> Iterator[Tensor]:
+        for place in range(len(self._samples)):
+            alone = self._operator.subset(torch.tensor([place], device=self._scale.device), 1.0)
+            yield self._derivative(place, alone.transposed(entries).t()).t().contiguous()
+
+    def subset(self, samples: Tensor, scale: float) -> DiscreteOperatorJacobian:
+        part = copy(self)
+        part._operator, part._scale = self._operator.subset(samples, 1.0), scale * self._scale[samples]
+        part._samples = [self._samples[place] for place in samples.tolist()]
+        part.rows = len(part._samples) * self._term.equations.rows
         return part
 
     def kronecker_factors(self) -> None:

@@ -16,16 +16,23 @@ from pescitrain.errors import EvaluationError
 from pescitrain.evaluation.arithmetic import Arithmetic
 from pescitrain.evaluation.batches import Batch, Batches
 from pescitrain.evaluation.counters import Counters
-from pescitrain.evaluation.discrete_jacobian import DiscreteJacobian
+from pescitrain.evaluation.discrete_jacobian import DiscreteJacobian, DiscreteOperatorJacobian, of_values
 from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, FunctionalJacobian
 from pescitrain.evaluation.linearization import ChunkPlace, Linearization
 from pescitrain.evaluation.operator_jacobian import OperatorJacobian
 from pescitrain.evaluation.residuals import Residuals
-from pescitrain.evaluation.samples import Chunk, DiscreteChunk, OperatorChunk, TermSamples, samples_at
+from pescitrain.evaluation.samples import (
+    Chunk,
+    DiscreteChunk,
+    DiscreteOperatorChunk,
+    OperatorChunk,
+    TermSamples,
+    samples_at,
+)
 from pescitrain.networks.device import at_home, on_host
 from pescitrain.networks.parameters import Parameters
 from pescitrain.networks.tape import Recorder, Tape
-from pescitrain.problem.discrete import Discrete
+from pescitrain.problem.discrete import Discrete, DiscreteOperator
 from pescitrain.problem.problem import Problem
 from pescitrain.problem.surrogate import Surrogate
 
@@ -200,7 +207,14 @@ class Evaluator:
 
         def work(buffer: Array) -> None:
             for term, samples, chunk in self._chunks():
-                if isinstance(chunk, OperatorChunk):
+                if isinstance(chunk, DiscreteOperatorChunk):
+                    assert isinstance(samples.term, DiscreteOperator)
+                    with torch.no_grad():
+                        values = self.residuals.operator_values(samples, chunk, Tape())
+                        rows, objective = self.residuals.rows_and_objective(samples, chunk, Tape())
+                    whole = OperatorJacobian(self.residuals, samples, of_values(chunk, self.surrogate), self.parameters)
+                    jacobians.append(DiscreteOperatorJacobian(samples.term, chunk, values, whole))
+                elif isinstance(chunk, OperatorChunk):
                     jacobian = OperatorJacobian(self.residuals, samples, chunk, self.parameters)
                     rows = jacobian.residual()
                     objective = 0.5 * rows.square().sum()

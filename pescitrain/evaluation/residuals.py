@@ -7,14 +7,22 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from pescitrain.evaluation.samples import Chunk, DiscreteChunk, OperatorChunk, TermSamples, gather_known, stack_rows
+from pescitrain.evaluation.samples import (
+    Chunk,
+    DiscreteChunk,
+    DiscreteOperatorChunk,
+    OperatorChunk,
+    TermSamples,
+    gather_known,
+    stack_rows,
+)
 from pescitrain.networks.components import Component
 from pescitrain.networks.jets import jet_of_function, multiply
 from pescitrain.networks.network import Network
 from pescitrain.networks.tape import Tape
 from pescitrain.problem.discrete import Discrete
 from pescitrain.problem.field import Coordinates, Field
-from pescitrain.problem.operator import BRANCH, TRUNK, basis_functions
+from pescitrain.problem.operator import BRANCH, TRUNK, OperatorSurrogate, basis_functions
 from pescitrain.problem.problem import Problem
 from pescitrain.problem.surrogate import Surrogate
 
@@ -56,6 +64,10 @@ class Residuals:
         return rows, chunk.scale.square() @ loss.values(outputs, chunk.data)
 
     def _outputs(self, samples: TermSamples, chunk: Chunk, tape: Tape) -> Tensor:
+        if isinstance(chunk, DiscreteOperatorChunk):
+            assert isinstance(samples.term, Discrete)
+            values = self.operator_values(samples, chunk, tape).unsqueeze(2)
+            return torch.stack([samples.term.rows_at(one, sample) for sample, one in enumerate(values)])
         if isinstance(chunk, OperatorChunk):
             return self._operator_difference(samples, chunk, tape)
         if isinstance(chunk, DiscreteChunk):
@@ -88,6 +100,13 @@ class Residuals:
         first = self.first_layers.get(name, 0)
         outputs = network.forward_jet(chunk.embedded[name], samples.components, tape, first)[0].t()
         return outputs if name == BRANCH else basis_functions(network, outputs, chunk.basis_factor)
+
+    def operator_values(self, samples: TermSamples, chunk: OperatorChunk, tape: Tape) -> Tensor:
+        """What an operator maps its inputs to, at the locations: (N, K)."""
+        surrogate = self.surrogate
+        assert isinstance(surrogate, OperatorSurrogate)
+        branch, basis = (self.operator_outputs(samples, chunk, name, tape) for name in (BRANCH, TRUNK))
+        return surrogate.offset_at(chunk.locations) + surrogate.scale * (branch @ basis.t())
 
     def _operator_difference(self, samples: TermSamples, chunk: OperatorChunk, tape: Tape) -> Tensor:
         branch, basis = (self.operator_outputs(samples, chunk, name, tape) for name in (BRANCH, TRUNK))

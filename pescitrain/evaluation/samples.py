@@ -18,7 +18,7 @@ from pescitrain.networks.components import VALUE, Component, Components
 from pescitrain.networks.device import at_home, device_of, on_device
 from pescitrain.networks.jets import jet_of_function
 from pescitrain.networks.network import Network
-from pescitrain.problem.discrete import Discrete
+from pescitrain.problem.discrete import Discrete, DiscreteOperator
 from pescitrain.problem.field import Coordinates, Field, Normal
 from pescitrain.problem.operator import BRANCH, TRUNK, Operator, OperatorSurrogate
 from pescitrain.problem.problem import Problem
@@ -82,16 +82,19 @@ class OperatorChunk(Chunk):
     basis_factor: Tensor | None  # (K,)
 
     def subset(self, samples: Tensor, scale: float, sides: int) -> OperatorChunk:
-        assert self.data is not None
+        data = None if self.data is None else self.data[samples]
         embedded = {BRANCH: self.embedded[BRANCH].index_select(2, samples), TRUNK: self.embedded[TRUNK]}
-        return replace(
-            self, x=self.x[samples], scale=scale * self.scale[samples], data=self.data[samples], embedded=embedded
-        )
+        return replace(self, x=self.x[samples], scale=scale * self.scale[samples], data=data, embedded=embedded)
 
 
 @dataclass(frozen=True)
 class DiscreteChunk(Chunk):
     """The one sample of a simulation's equations: x (K, d) are this rank's nodes, ``scale`` (1,); S = 1, C = 1."""
+
+
+@dataclass(frozen=True)
+class DiscreteOperatorChunk(OperatorChunk):
+    """As :class:`DiscreteChunk`, of an operator: x (N, s) are its inputs, of which each has equations of its own."""
 
 
 @dataclass
@@ -149,6 +152,8 @@ def collect_points(term: Term, domain: Domain, plan: SamplingPlan) -> tuple[Poin
     if isinstance(term, Operator):
         count = len(term.data)
         return PointSet(term.data.inputs, np.ones(count) / count, None, None), None
+    if isinstance(term, DiscreteOperator):
+        return PointSet(term.inputs, np.full(len(term.inputs), 1.0 / len(term.inputs)), None, None), None
     if isinstance(term, Discrete):
         return PointSet(np.zeros((1, domain.dimension)), np.ones(1), None, None), None
     if isinstance(term, Data):
@@ -332,6 +337,8 @@ def _discrete_samples(problem: Problem, surrogate: Surrogate, term: Discrete, po
         )
     if not all(isinstance(surrogate.networks[name], Network) for name in networks):
         raise ProblemError(f"term {term.label!r}: the equations of a simulation need networks of pescitrain's kinds")
+    if isinstance(surrogate, OperatorSurrogate) != isinstance(term, DiscreteOperator):
+        raise ProblemError(f"term {term.label!r}: equations with inputs go with an operator, those without with fields")
     columns = {name: column for column, name in enumerate(surrogate.field_names)}
     total = int(equations.comm.allreduce(equations.rows))
     return TermSamples(
@@ -353,7 +360,15 @@ def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int
     data = samples.term.data if isinstance(samples.term, Data) else None
     if isinstance(samples.term, Operator):
         data = samples.term.data.values
+    if isinstance(samples.term, DiscreteOperator):
+        samples.term.equations.forget()
+        device = device_of(surrogate)
+        inputs, scales = on_device(samples.term.inputs, device), on_device(scale, device)
+        part = _constant_part(samples, surrogate, inputs, scales, None, None)
+        samples.chunks.append(DiscreteOperatorChunk(**vars(part)))
+        return
     if isinstance(samples.term, Discrete):
+        samples.term.equations.forget()
         x = on_device(samples.term.equations.locations, device_of(surrogate))
         part = _constant_part(samples, surrogate, x, on_device(scale, x.device), None, None)
         samples.chunks.append(DiscreteChunk(**vars(part)))
@@ -411,8 +426,9 @@ def _constant_part(
 def _operator_part(
     samples: TermSamples, surrogate: OperatorSurrogate, x: Tensor, scale: Tensor, data: Tensor | None
 ) -> OperatorChunk:
-    assert isinstance(samples.term, Operator)
-    locations = on_device(samples.term.data.locations, x.device)
+    term = samples.term
+    assert isinstance(term, Operator | DiscreteOperator)
+    locations = on_device(term.data.locations if isinstance(term, Operator) else term.equations.locations, x.device)
     if data is not None:
         # The same rows in what the networks give: u − s = scale · (B Tᵀ − (s − offset) / scale).
         scale, data = surrogate.scale * scale, (data - surrogate.offset_at(locations)) / surrogate.scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +45,10 @@ class DiscreteEquations(Protocol):
         """F'(u)ᵀ W: (K, k), (rows, q) -> (K k, q)."""
         ...
 
+    def forget(self) -> None:
+        """The equations have changed. Not collective."""
+        ...
+
 
 @dataclass
 class Discrete(Term):
@@ -62,18 +67,41 @@ class Discrete(Term):
     def residual(self, known: dict[str, object]) -> Rows:
         raise ProblemError(f"term {self.label!r}: the equations of a simulation are evaluated at its nodes alone")
 
-    def rows_at(self, values: Tensor) -> Tensor:
+    def prepare(self, sample: int) -> None:
+        """Make the equations those of a sample. Not collective."""
+
+    def rows_at(self, values: Tensor, sample: int = 0) -> Tensor:
         """F(u): (K, k) -> (rows,), differentiable. Collective, and its derivative is, too."""
-        return _Evaluation.apply(values, self.equations)  # pyright: ignore[reportReturnType]
+        return _Evaluation.apply(values, self, sample)  # pyright: ignore[reportReturnType]
+
+
+@dataclass
+class DiscreteOperator(Discrete):
+    """The residual of a simulation for each of N inputs, at the field that an operator maps it to: the mean of ½ ‖F‖².
+
+    Parameters
+    ----------
+    inputs : (N, s)         the same on all ranks
+    set_inputs : callable   makes the equations those of one input (s,)
+    """
+
+    inputs: Array
+    set_inputs: Callable[[Array], object]
+
+    def prepare(self, sample: int) -> None:
+        self.set_inputs(self.inputs[sample])
+        self.equations.forget()
 
 
 class _Evaluation(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, values: Tensor, equations: DiscreteEquations) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.equations, ctx.values = equations, on_host(values.detach())
-        return on_device(equations.residual(ctx.values), values.device)
+    def forward(ctx, values: Tensor, term: Discrete, sample: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.term, ctx.sample, ctx.values = term, sample, on_host(values.detach())
+        term.prepare(sample)
+        return on_device(term.equations.residual(ctx.values), values.device)
 
     @staticmethod
     def backward(ctx, cotangent: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        gradient = ctx.equations.transpose_times(ctx.values, on_host(cotangent)[:, None])
-        return on_device(gradient.reshape(ctx.values.shape), cotangent.device), None
+        ctx.term.prepare(ctx.sample)
+        gradient = ctx.term.equations.transpose_times(ctx.values, on_host(cotangent)[:, None])
+        return on_device(gradient.reshape(ctx.values.shape), cotangent.device), None, None

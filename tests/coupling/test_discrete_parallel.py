@@ -7,7 +7,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 from toys import random_vector  # noqa: F401
 
-from pescitrain import HostProblem, OptionError, PETScResidual, ProblemError, Solver
+from pescitrain import Box, HostProblem, OperatorData, OperatorProblem, OptionError, PETScResidual, ProblemError, Solver
 from pescitrain.coupling.locations import locations_of
 from pescitrain.run.checks import check_derivatives
 
@@ -150,3 +150,73 @@ def test_a_residual_that_is_not_finite_is_no_error(comm):
         assert value.objective == np.inf or np.isfinite(value.objective)
         assert np.isfinite(gradient).all()
     assert MPI.COMM_WORLD.size == comm.size
+
+
+# ---------------------------------------------------------------------------------------------- operators without data
+
+RATES = np.array([[0.5], [1.5], [3.0]])
+
+
+def without_data(host, **options):
+    """A map from the rate of the host to its solution."""
+    term = PETScResidual(host.snes, inputs=RATES, set_inputs=lambda a: setattr(host, "rate", float(a[0])), weight=100.0)
+
+    class Equations(OperatorProblem):
+        coordinates = ("x", "y")
+
+        def terms(self):
+            return [term]
+
+        def training(self):
+            return OperatorData(RATES, locations_of(host.da)[0], np.ones((3, len(locations_of(host.da)[0]))), self.comm)
+
+        def validation(self):
+            return None
+
+        def domain(self):
+            return Box(("x", "y"), (0.0, 0.0), (1.0, 1.0))
+
+        comm = host.da.getComm().tompi4py()
+
+    return Solver(Equations(), {**SMALL, **options}, comm=host.da.getComm())
+
+
+def test_the_derivatives_of_an_operator_on_a_hosts_equations_are_right(comm):
+    host = Bratu(7)
+    with without_data(host) as solver:
+        evaluator, theta = solver.setup.evaluator, solver.theta
+        for check in check_derivatives(evaluator, theta):
+            assert check.passed, str(check)
+        linearization = evaluator.linearize(theta)
+        dense = linearization.dense()
+        gram = comm.allreduce(dense.T @ dense)
+        np.testing.assert_allclose(linearization.gauss_newton_matrix(), gram, rtol=0.0, atol=1e-11)
+        few = linearization.subset(1.9 * host.size**2, 3)
+        assert comm.allreduce(few.rows) == 2 * host.size**2
+        v = np.random.default_rng(2).standard_normal(len(theta))
+        np.testing.assert_allclose(few.times(v), few.dense() @ v, rtol=0.0, atol=1e-11)
+
+
+def test_an_operator_learns_from_the_equations_alone():
+    host = Bratu(7)
+    with without_data(host, tao_max_it=40) as solver:
+        result = solver.solve()
+        errors = []
+        for rate in RATES:
+            exact = host.solve(float(rate[0]))
+            values = exact.duplicate()
+            values.setArray(solver([rate], locations_of(host.da)[0]).reshape(-1))
+            values.axpy(-1.0, exact)
+            errors.append(values.norm() / exact.norm())
+    assert result.converged
+    assert max(errors) < 5e-2
+
+
+def test_inputs_that_do_not_fit_are_told():
+    host = Bratu(5)
+    with pytest.raises(ProblemError, match=r"inputs \(2,\) must be \(N, s\)"):
+        PETScResidual(host.snes, inputs=[1.0, 2.0], set_inputs=print)
+    with pytest.raises(ProblemError, match="with a function set_inputs"):
+        PETScResidual(host.snes, inputs=RATES)
+    with pytest.raises(ProblemError, match="equations with inputs go with an operator"):
+        Solver(HostProblem(PETScResidual(host.snes, inputs=RATES, set_inputs=print)), SMALL)
