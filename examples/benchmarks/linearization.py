@@ -1,10 +1,14 @@
 """The engine: J v + Jᵀ w of one linearization against torch.func and against the matrix products of this machine.
 
     python examples/benchmarks/linearization.py [--sizes 4x50,8x20,4x64] [--points 8192] [--chunks 250,500,1000,2000]
+                                                [--functions 1000]
 
 Burgers' equation with hard conditions. Both sides at their best chunk size; medians of CPU time, taken in turns in one
 process of one thread. ``dgemm`` is the time that the flops of the two products, 4 · components · points · weights, take
 at the rate of a product of two matrices of order 1024.
+
+Then the operator of advection with so many input functions, 1600 locations and its own network: J v + Jᵀ w and JᵀJ v
+against `torch.func` on the residual as a function of θ, w (B Tᵀ − s) of all pairs.
 """
 
 from __future__ import annotations
@@ -77,6 +81,44 @@ def products(evaluator: Evaluator, jacobians: Sequence[ChunkJacobian] | None = N
     return both
 
 
+def operator_row(functions: int) -> str:
+    """Milliseconds of the products for operator data, and the quotients."""
+    settings = Settings(problem="advection_operator", net_width=32, net_depth=5)
+    setup = build(load("advection_operator")(samples=functions), settings, PETSc.COMM_SELF)
+    evaluator, surrogate = setup.evaluator, setup.surrogate
+    linearization = evaluator.linearize(evaluator.parameters.current())
+    (samples,) = evaluator.samples
+    random = np.random.default_rng(0)
+    v, w = random.standard_normal(evaluator.parameters.size), random.standard_normal(linearization.rows)
+    parameters = evaluator.parameters.entries
+    values = {entry.name: entry.parameter.detach().clone() for entry in parameters}
+    change = {e.name: torch.from_numpy(v)[e.start : e.stop].view(e.parameter.shape) for e in parameters}
+    data = load("advection_operator")(samples=functions).training()
+    inputs, locations, outputs = (torch.from_numpy(part) for part in (data.inputs, data.locations, data.values))
+    scale = torch.cat([chunk.scale for chunk in samples.chunks]).unsqueeze(1)
+
+    def residual(theta: dict[str, torch.Tensor]) -> torch.Tensor:
+        named = {f"networks.{name}": value for name, value in theta.items()}
+        return (scale * (torch.func.functional_call(surrogate, named, (inputs, locations)) - outputs)).flatten()
+
+    def both() -> None:
+        linearization.times(v)
+        linearization.transpose_times(w)
+
+    def flat(cotangent: torch.Tensor | None = None) -> None:
+        forward = torch.func.jvp(residual, (values,), (change,))[1]
+        torch.func.vjp(residual, values)[1](forward if cotangent is None else cotangent)
+
+    ours, product, theirs, both_of_theirs = seconds(
+        both, lambda: linearization.gauss_newton_times(v), lambda: flat(torch.from_numpy(w)), flat
+    )
+    setup.destroy()
+    return (
+        f"{functions:9d} {1e3 * ours:12.1f} {1e3 * theirs:12.1f} {theirs / ours:7.1f} "
+        f"{1e3 * product:8.1f} {1e3 * both_of_theirs:12.1f} {both_of_theirs / product:7.1f}"
+    )
+
+
 def rate_of_dgemm() -> float:
     """Flops a second."""
     order = 1024
@@ -86,7 +128,9 @@ def rate_of_dgemm() -> float:
 
 
 def main() -> None:
-    chosen, _ = arguments(__doc__, sizes=("4x50", "8x20", "4x64"), points=(8192,), chunks=(250, 500, 1000, 2000))
+    chosen, _ = arguments(
+        __doc__, sizes=("4x50", "8x20", "4x64"), points=(8192,), chunks=(250, 500, 1000, 2000), functions=(1000,)
+    )
     torch.set_num_threads(1)
     rate = rate_of_dgemm()
     print(f"dgemm {rate / 1e9:.1f} GFlop/s on one thread; milliseconds")
@@ -122,6 +166,9 @@ def main() -> None:
                 f"{theirs / ours:7.1f} {1e3 * flops / rate:7.1f} {flops / rate / ours:7.2f}",
                 flush=True,
             )
+    print("functions   J v + Jt w   torch.func   ratio   Jt J v   torch.func   ratio")
+    for functions in chosen.functions:
+        print(operator_row(functions), flush=True)
 
 
 if __name__ == "__main__":

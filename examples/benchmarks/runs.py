@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -44,8 +45,16 @@ def read(folder: Path) -> Run:
     return Run(summary, *columns)
 
 
-def train(*words: object) -> Run:
+ON_CPU_TIME = (
+    "import time, runpy; time.perf_counter = time.process_time; runpy.run_module('pescitrain', run_name='__main__')"
+)
+"""The command with CPU time for its clock."""
+
+
+def train(*words: object, cpu: bool = False) -> Run:
     """``python -m pescitrain`` with these words, without what only a person looks at.
+
+    ``cpu``: on one thread, its seconds those of the CPU.
 
     Raises
     ------
@@ -53,8 +62,10 @@ def train(*words: object) -> Run:
     """
     with tempfile.TemporaryDirectory() as folder:
         silent = ("-out_pictures", "false", "-out_error_interval", 1_000_000, "-out_dir", folder)
-        command = [sys.executable, "-m", "pescitrain", *map(str, (*silent, *words))]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        program = ["-c", ON_CPU_TIME] if cpu else ["-m", "pescitrain"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"} if cpu else None
+        command = [sys.executable, *program, *map(str, (*silent, *words))]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         # A run that diverged (exit code 1) is a result as any other, as long as it wrote one.
         if ended.returncode not in (0, 1) or not (Path(folder) / "summary.json").is_file():
             raise SystemExit(f"{' '.join(command)}\n{ended.stderr}")

@@ -100,7 +100,7 @@ class KroneckerFactored:
 
 
 def _eigenvectors(factor: KroneckerFactor) -> _Layer:
-    a, inputs = eigh(factor.inputs.numpy() / max(float(factor.count), 1.0))
+    a, inputs = eigh(factor.inputs.numpy() / (float(factor.count) or 1.0))
     g, cotangents = eigh(factor.cotangents.numpy())
     products = np.outer(np.maximum(g, 0.0), np.maximum(a, 0.0))
     weight, bias = factor.weight, factor.bias

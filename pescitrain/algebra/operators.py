@@ -144,6 +144,11 @@ class GaussNewtonOperator(GaussNewtonProducts):
         self._theta[:] = theta
         self._shift = 0.0
 
+    def take(self, linearization: Linearization, damping: float) -> None:
+        """J of a linearization that a solver has, and λ. Not collective."""
+        self._theta[:] = linearization.theta
+        self._linearization, self.damping, self._shift = linearization, damping, 0.0
+
     def forget(self) -> None:
         """Linearize anew at the next product: the residual has changed. Not collective."""
         self._linearization = None
@@ -239,7 +244,7 @@ class AssembledGaussNewton:
             self.mat = PETSc.Mat().createAIJ(sizes, nnz=self._row_lengths(), comm=layout.comm)
             self.mat.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, True)
             self.mat.setOption(PETSc.Mat.Option.IGNORE_ZERO_ENTRIES, False)
-        self.mean_diagonal = 1.0
+        self.mean_diagonal, self._damping = 1.0, 0.0
         self.owners = [layout.owner(int(indices[0])) for indices in self.blocks]
         self.mat.setUp()
 
@@ -266,8 +271,14 @@ class AssembledGaussNewton:
         diagonal = self.mat.getDiagonal()
         self.mean_diagonal = mean_of_diagonal(diagonal.sum(), self.layout.size)
         diagonal.destroy()
-        self.mat.shift(self.damping * self.mean_diagonal)
+        self._damping = 0.0
+        self.set_damping(self.damping * self.mean_diagonal)
+
+    def set_damping(self, damping: float) -> None:
+        """Another λ, absolute, on the same JᵀJ. Collective."""
+        self.mat.shift(damping - self._damping)
         self.mat.setOption(PETSc.Mat.Option.SPD, True)  # here, because new entries make PETSc forget it
+        self._damping = damping
 
     def destroy(self) -> None:
         """Collective."""
@@ -325,6 +336,10 @@ class MatrixFreeGaussNewton:
         self.context.move_to(linearization, self.damping)
         self.mean_diagonal = mean_of_diagonal(self.context.diagonal.sum(), self.layout.size)
         self.mat.assemble()
+
+    def set_damping(self, damping: float) -> None:
+        """Another λ, absolute, on the same JᵀJ. Collective."""
+        self.mat.shift(damping - self.context.shift_of_identity)
 
     def destroy(self) -> None:
         """Collective."""

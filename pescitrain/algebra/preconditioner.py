@@ -173,6 +173,10 @@ class Preconditioner:
         if self.coarser is not None:
             self.coarser.assemble(linearization.theta, self.matrix.damping * self.matrix.mean_diagonal)
 
+    def set_damping(self, damping: float) -> None:
+        """P = JᵀJ + λI with this λ until the next refresh. Collective."""
+        self.matrix.set_damping(damping)
+
     def apply(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y ≈ scale · P⁻¹ x. Collective."""
         self.pc.apply(x, y)

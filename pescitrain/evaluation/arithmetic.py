@@ -16,8 +16,9 @@ class Arithmetic:
     """What of a run is arithmetic of the network, on this rank; the rest is PETSc, MPI and Python.
 
     Each kind of work is an event of its own: ``PSTObjective``, ``PSTGradient``, ``PSTResidual``, ``PSTLinearize``,
-    ``PSTJacobianMult``, ``PSTJacobianMultTranspose``, ``PSTGaussNewtonBlocks``, ``PSTGaussNewtonMatrix``,
-    ``PSTSampleGramMatrix``, ``PSTGaussNewtonDiagonal``, ``PSTGaussNewtonProducts``, ``PSTKroneckerFactors``.
+    ``PSTJacobianMult``, ``PSTJacobianMultTranspose``, ``PSTGaussNewtonMult``, ``PSTGaussNewtonBlocks``,
+    ``PSTGaussNewtonMatrix``, ``PSTSampleGramMatrix``, ``PSTGaussNewtonDiagonal``, ``PSTGaussNewtonProducts``,
+    ``PSTKroneckerFactors``, ``PSTOutputLayer``.
     """
 
     def __init__(self, device: torch.device = HOST) -> None:

@@ -20,6 +20,7 @@ from pescitrain.evaluation.discrete_jacobian import DiscreteJacobian, DiscreteOp
 from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, FunctionalJacobian
 from pescitrain.evaluation.linearization import ChunkPlace, Linearization
 from pescitrain.evaluation.operator_jacobian import OperatorJacobian
+from pescitrain.evaluation.output_layer import OutputLayer
 from pescitrain.evaluation.residuals import Residuals
 from pescitrain.evaluation.samples import (
     Chunk,
@@ -252,6 +253,18 @@ class Evaluator:
             self._places(),
             self._cost,
         )
+
+    def project(self, theta: Array) -> Array:
+        """θ with the parameters in which the residual is linear solved for, the others kept (variable projection).
+
+        Those are the output layer of the branch of an operator; elsewhere θ is returned as it is. Collective.
+        """
+        layer = OutputLayer.find(self.residuals, self.samples, self.parameters)
+        if layer is None:
+            return theta
+        self.parameters.put(theta)
+        self.counters.objective += self._cost
+        return layer.solve(self._reduced("OutputLayer", layer.numbers, layer.add), theta)
 
     def _places(self) -> list[ChunkPlace]:
         """Where the chunks of this rank lie among the samples of all."""

@@ -23,9 +23,13 @@ from pescitrain.networks.tape import Recorder
 
 
 class ChunkJacobian(Protocol):
-    """∂(rows)/∂θ of one chunk, with N·k rows (sample-major) and n columns; local to this rank."""
+    """∂(rows)/∂θ of one chunk, with N·k rows (sample-major) and n columns; local to this rank.
+
+    ``entries``: all n parameters.
+    """
 
     rows: int
+    entries: Sequence[Entry]
 
     def times(self, direction: Tensor) -> Tensor:
         """J v: (n,) -> (rows,)."""
@@ -35,6 +39,10 @@ class ChunkJacobian(Protocol):
         """out += Jᵀ w: (rows,), (n,)."""
         ...
 
+    def add_gauss_newton_times(self, direction: Tensor, out: Tensor) -> None:
+        """out += JᵀJ v: (n,), (n,)."""
+        self.add_transpose_times(self.times(direction), out)
+
     def transposed(self, entries: Sequence[Entry]) -> Tensor:
         """Jᵀ of these parameters, one after the other: (Σ sizes, rows), contiguous."""
         ...
@@ -42,6 +50,15 @@ class ChunkJacobian(Protocol):
     def gram_factors(self, entries: Sequence[Entry]) -> Iterator[Tensor]:
         """Matrices F (Σ sizes, q), with Σ F Fᵀ = JᵀJ of these parameters: Jᵀ itself, or fewer columns."""
         ...
+
+    def add_gauss_newton_products(self, directions: Tensor, out: Tensor) -> None:
+        """out += JᵀJ V: (n, k), (n, k)."""
+        for factor in self.gram_factors(self.entries):
+            out.addmm_(factor, factor.t() @ directions)
+
+    def gram_diagonal(self) -> Tensor:
+        """diag(JᵀJ): (n,)."""
+        return self.transposed(self.entries).square().sum(1)
 
     def subset(self, samples: Tensor, scale: float) -> ChunkJacobian:
         """The rows of some samples (indices in this chunk), times a factor."""
@@ -65,7 +82,7 @@ class KroneckerFactor:
     bias: Entry | None
     inputs: Tensor  # Σ a aᵀ (in, in), or (in + 1, in + 1) with a bias
     cotangents: Tensor  # Σ g gᵀ (out, out)
-    count: Tensor  # (1,): samples × components
+    count: Tensor  # (1,): samples × components, or the weights of the samples × components
 
     @classmethod
     def zero(cls, weight: Entry, bias: Entry | None) -> KroneckerFactor:
@@ -105,7 +122,7 @@ class _SmallFactor:
     derivative: Tensor  # (k, size, N)
 
 
-class FactoredJacobian:
+class FactoredJacobian(ChunkJacobian):
     """J from the factors of the affine layers, plus dense columns for the few other parameters.
 
     Memory: (in + k · out) · C' · N doubles a layer. Cost of J v or Jᵀ w: 2 k C' N · in · out flops a layer.
@@ -115,7 +132,7 @@ class FactoredJacobian:
         """``rows`` (N, k): the residual of a sweep that ``recorder`` has recorded; its graph is consumed."""
         samples, count = rows.shape
         self.samples, self.count, self.sides = samples, count, sides
-        self.rows = samples * count
+        self.rows, self.entries = samples * count, parameters.entries
         self.device = rows.device
         leaves = recorder.leaves()
         cotangents = []
@@ -189,6 +206,21 @@ class FactoredJacobian:
     def gram_factors(self, entries: Sequence[Entry]) -> Iterator[Tensor]:
         yield self.transposed(entries)
 
+    def gram_diagonal(self) -> Tensor:
+        return torch.cat([self._squares(entry) for entry in self.entries])
+
+    def _squares(self, entry: Entry) -> Tensor:
+        """The diagonal for one parameter tensor; of an affine layer with one component without J."""
+        factors = [factor for factor in self._affine if factor.weight is entry or factor.bias is entry]
+        if not self._products(entry, 0):
+            return torch.zeros(entry.stop - entry.start, dtype=torch.float64, device=self.device)
+        if len(factors) != 1 or len(factors[0].inputs) > 1:
+            return self.transposed([entry]).square().sum(1)
+        cotangents, (inputs,) = factors[0].cotangents[:, 0], factors[0].inputs
+        if entry is factors[0].bias:
+            return torch.linalg.vector_norm(cotangents, dim=(0, 2)).square()
+        return (torch.linalg.vector_norm(cotangents, dim=0).square() @ inputs.square().t()).view(-1)
+
     def _products(self, entry: Entry, k: int) -> list[tuple[Tensor, Tensor]]:
         """Pairs of tensors whose products, broadcast to (*shape, N), sum up to ∂(row k of each sample)/∂entry."""
         one = torch.ones((), dtype=torch.float64, device=self.device)
@@ -220,7 +252,8 @@ class FactoredJacobian:
         part._small = [replace(f, derivative=scale * f.derivative[..., samples]) for f in self._small]
         return part
 
-    def kronecker_factors(self) -> list[KroneckerFactor]:
+    def kronecker_factors(self, weights: Tensor | None = None) -> list[KroneckerFactor]:
+        """``weights`` (N,) of the samples in the moments of the inputs; the cotangents have theirs."""
         result = []
         for factor in self._affine:
             inputs = factor.inputs
@@ -228,18 +261,21 @@ class FactoredJacobian:
                 ones = inputs.new_zeros(len(inputs), 1, self.samples)
                 ones[: self.sides] = 1.0
                 inputs = torch.cat((inputs, ones), dim=1)
-            count = inputs.new_full((1,), float(len(inputs) * self.samples))
-            a, g = (torch.bmm(jet, jet.mT).sum(0) for jet in (inputs, factor.cotangents.flatten(0, 1)))
+            weighted = inputs if weights is None else weights * inputs
+            total = self.samples if weights is None else weights.sum()
+            count = inputs.new_full((1,), float(len(inputs) * total))
+            cotangents = factor.cotangents.flatten(0, 1)
+            a, g = (torch.bmm(one, other.mT).sum(0) for one, other in ((weighted, inputs), (cotangents, cotangents)))
             result.append(KroneckerFactor(factor.weight, factor.bias, a, g, count))
         return result
 
 
-class FunctionalJacobian:
+class FunctionalJacobian(ChunkJacobian):
     """J of any residual by forward and reverse mode of `torch.func`; nothing but θ is stored."""
 
     def __init__(self, residuals: Residuals, samples: TermSamples, chunk: Chunk, parameters: Parameters) -> None:
         self._residuals, self._samples, self._chunk, self._parameters = residuals, samples, chunk, parameters
-        self.rows = chunk.samples * samples.rows
+        self.rows, self.entries = chunk.samples * samples.rows, parameters.entries
         self._values = {entry.name: entry.parameter.detach().clone() for entry in parameters.entries}
         self._frozen = parameters.frozen()
 

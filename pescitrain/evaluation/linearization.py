@@ -90,7 +90,9 @@ class Linearization:
         v = on_device(direction, self.parameters.device)
         with self.arithmetic.event("JacobianMult"), torch.no_grad():
             parts = [chunk.times(v) for chunk in self.chunks]
-        return on_host(torch.cat(parts)) if parts else np.zeros(0)
+        if not parts:
+            return np.zeros(0)
+        return on_host(parts[0] if len(parts) == 1 else torch.cat(parts))
 
     def transpose_times(self, cotangent: Array) -> Array:
         """Jᵀ w: (m_local,) -> (n,), summed over ranks. Collective: one reduction of n numbers."""
@@ -107,13 +109,23 @@ class Linearization:
         return result
 
     def gauss_newton_times(self, direction: Array) -> Array:
-        """JᵀJ v: (n,) -> (n,). Collective."""
-        return self.transpose_times(self.times(direction))
+        """JᵀJ v: (n,) -> (n,), the same on all ranks. Collective: one reduction of n numbers."""
+        self.counters.jvp += self.cost
+        self.counters.vjp += self.cost
+        v = on_device(direction, self.parameters.device)
+        total = torch.zeros_like(v)
+        with self.arithmetic.event("GaussNewtonMult"), torch.no_grad():
+            for chunk in self.chunks:
+                chunk.add_gauss_newton_times(v, total)
+        result = on_host(total)
+        self.comm.Allreduce(MPI.IN_PLACE, result)
+        return result
 
     def gauss_newton_products(self, directions: Array) -> Array:
         """JᵀJ V of several directions at once: (n, k) -> (n, k), the same on all ranks. Collective.
 
-        By matrix products with the rows of J, a chunk at a time: 4 m_local n k flops and one reduction of n k numbers.
+        By matrix products with the rows of J, a chunk at a time: 4 m_local n k flops and one reduction of n k numbers;
+        of an operator one direction after the other.
         """
         self.counters.jvp += self.cost * directions.shape[1]
         self.counters.vjp += self.cost * directions.shape[1]
@@ -121,8 +133,7 @@ class Linearization:
         total = torch.zeros_like(v)
         with self.arithmetic.event("GaussNewtonProducts"), torch.no_grad():
             for chunk in self.chunks:
-                for factor in chunk.gram_factors(self.parameters.entries):
-                    total.addmm_(factor, factor.t() @ v)
+                chunk.add_gauss_newton_products(v, total)
         result = on_host(total)
         self.comm.Allreduce(MPI.IN_PLACE, result)
         return result
@@ -240,8 +251,7 @@ class Linearization:
         total = torch.zeros(self.parameters.size, dtype=torch.float64, device=self.parameters.device)
         with self.arithmetic.event("GaussNewtonDiagonal"), torch.no_grad():
             for chunk in self.chunks:
-                for factor in chunk.gram_factors(self.parameters.entries):
-                    total += factor.square().sum(1)
+                total += chunk.gram_diagonal()
         result = on_host(total)
         self.comm.Allreduce(MPI.IN_PLACE, result)
         return result

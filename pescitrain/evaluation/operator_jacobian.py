@@ -4,7 +4,10 @@ With the outputs B (N, p) of the branch and the functions T (K, p) of the trunk,
 
     δr = w (δB Tᵀ + B δTᵀ),
 
-so that a product with J or Jᵀ is one with the Jacobian of each network and two products of matrices.
+so that a product with J or Jᵀ is one with the Jacobian of each network and two products of matrices, and a product with
+JᵀJ needs p × p matrices alone:
+
+    ‖δr‖² = ‖w δB Rᵀ‖² + 2 ⟨w² (δB Tᵀ), B δTᵀ⟩ + ‖δT Sᵀ‖²,  RᵀR = TᵀT,  SᵀS = Bᵀ w² B.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from copy import copy
 import torch
 from torch import Tensor
 
-from pescitrain.evaluation.jacobian import FactoredJacobian
+from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, KroneckerFactor
 from pescitrain.evaluation.residuals import Residuals
 from pescitrain.evaluation.samples import OperatorChunk, TermSamples
 from pescitrain.networks.parameters import Entry, Parameters
@@ -28,24 +31,33 @@ PIECE = 1 << 24
 """Numbers of a matrix that is made at a time."""
 
 
-class OperatorJacobian:
+class OperatorJacobian(ChunkJacobian):
     """J at the θ that the modules have now; the rows of a sample are those of its locations.
 
-    Cost of J v or Jᵀ w: two or three sweeps of each network over its own points, and 4 N K p flops.
+    Cost of J v or Jᵀ w: a sweep of each network over its own points, and 4 N K p flops; of JᵀJ v: two sweeps of each
+    and 8 (N + K) p² flops.
     """
 
     def __init__(
         self, residuals: Residuals, samples: TermSamples, chunk: OperatorChunk, parameters: Parameters
     ) -> None:
-        self.rows = chunk.samples * samples.rows
+        self.rows, self.entries = chunk.samples * samples.rows, parameters.entries
         self._residuals, self._samples, self._chunk, self._parameters = residuals, samples, chunk, parameters
         self._theta = parameters.current().copy()
         values = {entry.name: entry.parameter.detach().clone() for entry in parameters.entries}
         frozen = dict(parameters.frozen())
         self._branch = _Outputs(self._function(BRANCH, chunk.x), BRANCH, values, frozen)
         self._trunk = _Outputs(self._function(TRUNK, chunk.locations), TRUNK, values, frozen)
-        self._weights = chunk.scale.unsqueeze(1)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """What follows from the samples, their weights and the outputs of both networks."""
+        self._weights = self._chunk.scale.unsqueeze(1)
+        self._weighted = self._weights * self._branch.value
+        self._trunk_gram = self._trunk.value.t() @ self._trunk.value
+        self._branch_gram = self._weighted.t() @ self._weighted
         self._rows_of_outputs: dict[str, FactoredJacobian] = {}
+        self._rows_in_norm: dict[str, FactoredJacobian] = {}
 
     def residual(self) -> Tensor:
         """The rows (N, K) at this θ, from the outputs that are known here."""
@@ -61,18 +73,41 @@ class OperatorJacobian:
 
         return function
 
-    def times(self, direction: Tensor) -> Tensor:
+    def _changes(self, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """w δB (N, p) and δT (K, p)."""
         change = {e.name: direction[e.start : e.stop].view(e.parameter.shape) for e in self._parameters.entries}
-        rows = self._branch.times(change) @ self._trunk.value.t() + self._branch.value @ self._trunk.times(change).t()
-        return (self._weights * rows).view(-1)
+        return self._weights * self._branch.times(change), self._trunk.times(change)
 
-    def add_transpose_times(self, cotangent: Tensor, out: Tensor) -> None:
-        weighted = self._weights * cotangent.view(self._chunk.samples, -1)
-        gradients = self._branch.transpose_times(weighted @ self._trunk.value)
-        gradients |= self._trunk.transpose_times(weighted.t() @ self._branch.value)
+    def _add_gradients(self, of_branch: Tensor, of_trunk: Tensor, out: Tensor) -> None:
+        """Back from cotangents of w B and T."""
+        gradients = self._branch.transpose_times(self._weights * of_branch) | self._trunk.transpose_times(of_trunk)
         for entry in self._parameters.entries:
             if entry.name in gradients:
                 out[entry.start : entry.stop] += gradients[entry.name].reshape(-1)
+
+    def times(self, direction: Tensor) -> Tensor:
+        of_branch, of_trunk = self._changes(direction)
+        return (of_branch @ self._trunk.value.t()).addmm_(self._weighted, of_trunk.t()).view(-1)
+
+    def add_transpose_times(self, cotangent: Tensor, out: Tensor) -> None:
+        rows = cotangent.view(self._chunk.samples, -1)
+        self._add_gradients(rows @ self._trunk.value, rows.t() @ self._weighted, out)
+
+    def add_gauss_newton_times(self, direction: Tensor, out: Tensor) -> None:
+        branch, trunk = self._weighted, self._trunk.value
+        of_branch, of_trunk = self._changes(direction)
+        self._add_gradients(
+            of_branch @ self._trunk_gram + branch @ (of_trunk.t() @ trunk),
+            trunk @ (of_branch.t() @ branch) + of_trunk @ self._branch_gram,
+            out,
+        )
+
+    def add_gauss_newton_products(self, directions: Tensor, out: Tensor) -> None:
+        for direction, total in zip(directions.t(), out.t(), strict=True):
+            self.add_gauss_newton_times(direction, total)
+
+    def gram_diagonal(self) -> Tensor:
+        return self._in_norm(BRANCH).gram_diagonal() + self._in_norm(TRUNK).gram_diagonal()
 
     def transposed(self, entries: Sequence[Entry]) -> Tensor:
         parts = []
@@ -90,11 +125,8 @@ class OperatorJacobian:
         T = Q R splits δr into the part in the range of Q, a matrix of (N, p), and B times the part of δTᵀ that is
         orthogonal to it, which has the norm of a matrix of (K, p).
         """
-        of_branch = [entry for entry in entries if entry.name.startswith(f"{BRANCH}.")]
-        of_trunk = [entry for entry in entries if not entry.name.startswith(f"{BRANCH}.")]
+        of_branch, of_trunk = _split(entries)
         orthonormal, triangle = torch.linalg.qr(self._trunk.value)  # (K, r), (r, p)
-        columns = [(entry.start, entry) for entry in (*of_branch, *of_trunk)]
-        assert columns == sorted(columns, key=lambda pair: pair[0])  # the branch comes first in θ
         size = sum(entry.stop - entry.start for entry in entries)
         inside = self._of_outputs(TRUNK, of_trunk) if of_trunk else None
         if inside is not None:
@@ -127,15 +159,23 @@ class OperatorJacobian:
             jacobian = jacobian.subset(torch.arange(*few.indices(jacobian.samples), device=self._weights.device), 1.0)
         return jacobian.transposed(entries).view(-1, jacobian.samples, jacobian.count)
 
-    def _sweep(self, name: str) -> FactoredJacobian:
+    def _in_norm(self, name: str) -> FactoredJacobian:
+        """∂(w B Rᵀ)/∂θ or ∂(T Sᵀ)/∂θ: the change of one network alone has the norm that it has in δr."""
+        if name not in self._rows_in_norm:
+            of_other, weights = (self._trunk.value, self._weights) if name == BRANCH else (self._weighted, 1.0)
+            root = torch.linalg.qr(of_other, mode="r")[1]
+            self._rows_in_norm[name] = self._sweep(name, lambda outputs: weights * (outputs @ root.t()))
+        return self._rows_in_norm[name]
+
+    def _sweep(self, name: str, rows_of: Callable[[Tensor], Tensor] = lambda outputs: outputs) -> FactoredJacobian:
         """The factors of a network at the θ of this linearization, made where a matrix is asked for."""
         now = self._parameters.current().copy()
         self._parameters.put(self._theta)
         try:
             with torch.enable_grad():
                 recorder = Recorder()
-                rows = self._residuals.operator_outputs(self._samples, self._chunk, name, recorder)
-                return FactoredJacobian(rows, recorder, 1, self._parameters)
+                outputs = self._residuals.operator_outputs(self._samples, self._chunk, name, recorder)
+                return FactoredJacobian(rows_of(outputs), recorder, 1, self._parameters)
         finally:
             self._parameters.put(now)
 
@@ -143,17 +183,32 @@ class OperatorJacobian:
         chunk = self._chunk.subset(samples, scale, 1)
         part = copy(self)
         part._chunk, part.rows = chunk, len(samples) * self._samples.rows
-        part._weights = chunk.scale.unsqueeze(1)
         part._branch = self._branch.at(part._function(BRANCH, chunk.x))
+        part._weigh()
         part._rows_of_outputs = {name: rows for name, rows in self._rows_of_outputs.items() if name == TRUNK}
         return part
 
-    def kronecker_factors(self) -> None:
-        return None
+    def kronecker_factors(self) -> list[KroneckerFactor]:
+        """Of each network in the norm that its outputs have in δr; exact for the output layer of the branch."""
+        of_branch = self._in_norm(BRANCH).kronecker_factors(self._chunk.scale.square())
+        return of_branch + self._in_norm(TRUNK).kronecker_factors()
+
+
+def _split(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Those of the branch, which come first, and those of the trunk."""
+    of_branch = [entry for entry in entries if entry.name.startswith(f"{BRANCH}.")]
+    of_trunk = [entry for entry in entries if not entry.name.startswith(f"{BRANCH}.")]
+    starts = [entry.start for entry in (*of_branch, *of_trunk)]
+    assert starts == sorted(starts)  # the order of θ
+    return of_branch, of_trunk
 
 
 class _Outputs:
-    """The outputs (N, p) of one network as a function of the parameters that are trained, linearized."""
+    """The outputs (N, p) of one network as a function of the parameters that are trained, linearized.
+
+    Both products are sweeps through recorded graphs, in which no activation is evaluated again: Jᵀ w by reverse mode,
+    and since Jᵀ w is linear in w, J v by reverse mode through that.
+    """
 
     def __init__(self, function: Callable[[Values], Tensor], name: str, values: Values, frozen: Values) -> None:
         prefix = f"{name}."
@@ -165,12 +220,16 @@ class _Outputs:
         self._linearize(function)
 
     def _linearize(self, function: Callable[[Values], Tensor]) -> None:
-        self._function = lambda values: function({**self._frozen, **values})
-        if self._values:
-            value, self._pull_back, *_ = torch.func.vjp(self._function, self._values)
-        else:
-            value = self._function({})
-        self.value = value.detach()
+        with torch.enable_grad():
+            leaves = {key: value.detach().requires_grad_() for key, value in self._values.items()}
+            self._leaves = list(leaves.values())
+            self._outputs = function({**self._frozen, **leaves})
+            self.value = self._outputs.detach()
+            if self._leaves:
+                self._cotangent = torch.zeros_like(self.value).requires_grad_()
+                self._pulled_back = torch.autograd.grad(
+                    self._outputs, self._leaves, self._cotangent, create_graph=True, materialize_grads=True
+                )
 
     def at(self, function: Callable[[Values], Tensor]) -> _Outputs:
         """The same parameters, other points."""
@@ -180,16 +239,21 @@ class _Outputs:
 
     def times(self, change: Values) -> Tensor:
         """(N, p) from a change of parameters by their names in θ."""
-        if not self._values:
+        if not self._leaves:
             return torch.zeros_like(self.value)
-        return torch.func.jvp(self._function, (self._values,), (self._own(change),))[1]
+        own = self._own(change)
+        directions = [own[key] for key in self._values]
+        (outputs,) = torch.autograd.grad(self._pulled_back, self._cotangent, directions, retain_graph=True)
+        return outputs
 
     def transpose_times(self, cotangent: Tensor) -> Values:
         """By names in θ, from (N, p)."""
-        if not self._values:
+        if not self._leaves:
             return {}
-        (gradients,) = self._pull_back(cotangent)
-        return {f"{self._prefix}{key}": value for key, value in gradients.items()}
+        gradients = torch.autograd.grad(
+            self._outputs, self._leaves, cotangent, retain_graph=True, materialize_grads=True
+        )
+        return {f"{self._prefix}{key}": value for key, value in zip(self._values, gradients, strict=True)}
 
 
 def _pieces(count: int, numbers: int) -> Iterator[slice]:

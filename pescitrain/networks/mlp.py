@@ -44,6 +44,11 @@ class MLP(Network):
         z = tape.affine(layer, jet)
         return z if index == len(self.affine) - 1 else self._activate_jet(z, self._slope(index), components, tape)
 
+    def output_layer(self) -> nn.Linear:
+        layer = self.affine[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
     def resized(self, width: int, depth: int) -> MLP:
         inputs, outputs = self.affine[0].in_features, self.affine[-1].out_features
         return MLP(self.embedding, inputs, outputs, width, depth, self.activation_name, self.adaptive_slope)

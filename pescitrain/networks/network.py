@@ -59,6 +59,10 @@ class Network(nn.Module):
         """Feed-forward order: (name of the layer, names of its parameters); every parameter once."""
         raise NotImplementedError
 
+    def output_layer(self) -> nn.Linear | None:
+        """The layer whose affine map is the last thing that the network does, or None where there is none."""
+        return None
+
     def resized(self, width: int, depth: int) -> Network:
         """A new network of this kind on the same embedding, with ``depth`` hidden layers of ``width`` neurons."""
         raise NotImplementedError

@@ -55,6 +55,9 @@ class ResNet(Network):
         assert isinstance(layer, nn.Linear)
         return jet + self.time_step * self._activate_jet(tape.affine(layer, jet), slope, components, tape)
 
+    def output_layer(self) -> nn.Linear:
+        return self.output
+
     def resized(self, width: int, depth: int) -> ResNet:
         inputs, outputs = self.opening.in_features, self.output.out_features
         return ResNet(

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 from scipy.linalg import LinAlgError
 
-from pescitrain.algebra import ParameterLayout, System
+from pescitrain.algebra import ParameterLayout, Preconditioner, System
 from pescitrain.algebra.cholesky import ShiftedCholesky
 from pescitrain.algebra.options import get_choice
 from pescitrain.errors import EvaluationError, OptionError
 from pescitrain.evaluation import Linearization
 from pescitrain.networks.device import on_device, on_host
+from pescitrain.solvers.krylov_step import KrylovSteps
 from pescitrain.solvers.outcome import Array, Memory
 from pescitrain.solvers.pair_hash import PairHash
 
@@ -32,31 +33,35 @@ class Solve(Protocol):
 SKETCHES = ("auto", "none", "pairs")
 SKETCH_FROM = 1000
 
-SPACES = ("auto", "parameters", "samples")
+SPACES = ("auto", "parameters", "samples", "krylov")
 
 
 class LevenbergMarquardt:
-    """Damped Gauss–Newton steps by dense factorisation, with the curvature of the residual taken into account.
+    """Damped Gauss–Newton steps, with the curvature of the residual taken into account.
 
     One iteration linearizes once and factors A + λI, A = JᵀJ, or in sample space K + λI, K = J Jᵀ, where there are
-    fewer residuals than parameters. The step is s + ½a with s = −(A + λI)⁻¹ Jᵀr and the geodesic acceleration
-    a = −(A + λI)⁻¹ Jᵀ r_ss, r_ss ≈ (2/h) ((r(θ + h s) − r)/h − J s) (Transtrum & Sethna, arXiv:1201.5885).
+    fewer residuals than parameters; or it solves with A + λI by a preconditioned Krylov method. The step is s + ½a with
+    s = −(A + λI)⁻¹ Jᵀr and the geodesic acceleration a = −(A + λI)⁻¹ Jᵀ r_ss,
+    r_ss ≈ (2/h) ((r(θ + h s) − r)/h − J s) (Transtrum & Sethna, arXiv:1201.5885).
     λ follows the ratio ρ of measured to predicted reduction (Nielsen, IMM-REP-1999-05). The rows of J are distributed
     over ranks; the factorisation is the same on all of them. Bounds are kept by projection, with the parameters held
-    at a bound left out of the system. Where a loss is not a square, A is the generalized Gauss–Newton matrix, and there
-    is no acceleration.
+    at a bound left out of the system. At every trial the parameters in which the residual is linear are solved for:
+    the output layer of the branch of an operator (variable projection). Where a loss is not a square, A is the
+    generalized Gauss–Newton matrix, and there is no acceleration.
 
     Options (with the prefix of the Tao)
     ------------------------------------
     -tao_lm_damping 1e-2            λ of the first iteration, relative to the mean of the diagonal of A
-    -tao_lm_geodesic true           the acceleration
+    -tao_lm_geodesic true           the acceleration; in space krylov false unless given
     -tao_lm_geodesic_step 0.1       h
     -tao_lm_geodesic_ratio 0.75     trials with ‖a‖ above this part of ‖s‖ are refused
     -tao_lm_momentum 0              μ: the damping pulls the step towards μ times the last one, not towards zero
                                     (SPRING: Goldshlager, Abrahamsen & Lin, arXiv:2401.10190)
     -tao_lm_accept 1e-4             least ρ that is accepted
     -tao_lm_max_trials 40           in one iteration
-    -tao_lm_space auto              parameters, samples, or the smaller of the two; parameters where there are bounds
+    -tao_lm_space auto              parameters, samples, or the smaller of the two; parameters where there are bounds;
+                                    krylov: products with J alone, with -pc_type and -ksp_rtol 0.1 -ksp_max_it 100
+    -tao_lm_project true            solve for what is linear
     -tao_lm_sketch auto             pairs: each iteration solves in a random subspace of half the dimension; none; auto:
                                     pairs from 1000 parameters on
     """
@@ -66,8 +71,9 @@ class LevenbergMarquardt:
         self.damping: float | None = None
         self.geodesic, self.geodesic_step, self.geodesic_ratio = True, 0.1, 0.75
         self.accept, self.max_trials, self.space = 1e-4, 40, "auto"
-        self.momentum, self.sketch, self.iterations = 0.0, "auto", 0
+        self.momentum, self.sketch, self.iterations, self.projects = 0.0, "auto", 0, True
         self._system: System | None = None
+        self._krylov: KrylovSteps | None = None
         self._known: _Linearized | None = None
         self._last: Array | None = None
         self._stuck = False
@@ -85,14 +91,15 @@ class LevenbergMarquardt:
         """
         options, prefix = PETSc.Options(tao), tao.getOptionsPrefix() or ""
         self.first_damping = options.getReal("tao_lm_damping", self.first_damping)
-        self.geodesic = options.getBool("tao_lm_geodesic", self.geodesic)
         self.geodesic_step = options.getReal("tao_lm_geodesic_step", self.geodesic_step)
         self.geodesic_ratio = options.getReal("tao_lm_geodesic_ratio", self.geodesic_ratio)
         self.momentum = options.getReal("tao_lm_momentum", self.momentum)
         self.accept = options.getReal("tao_lm_accept", self.accept)
         self.max_trials = options.getInt("tao_lm_max_trials", self.max_trials)
         self.space = get_choice(f"{prefix}tao_lm_space", self.space, SPACES)
+        self.geodesic = options.getBool("tao_lm_geodesic", self.space != "krylov")
         self.sketch = get_choice(f"{prefix}tao_lm_sketch", self.sketch, SKETCHES)
+        self.projects = options.getBool("tao_lm_project", self.projects)
         for name, number in (
             ("damping", self.first_damping),
             ("geodesic_step", self.geodesic_step),
@@ -107,6 +114,21 @@ class LevenbergMarquardt:
     def connect(self, system: System) -> None:
         """The least-squares system behind φ, which TAO does not know."""
         self._system = system
+
+    def connect_preconditioner(self, preconditioner: Preconditioner | None, lag: int, prefix: str) -> None:
+        """What the Krylov method of ``-tao_lm_space krylov`` takes, and its options prefix. Collective."""
+        if self.space == "krylov" and self._system is not None:
+            if self._system.bounds is not None:
+                raise OptionError(
+                    f"-{prefix}tao_lm_space krylov cannot hold parameters at their bounds: use parameters"
+                )
+            self._krylov = KrylovSteps(self._system, preconditioner, lag, f"{prefix}tao_lm_")
+
+    def destroy(self, _: PETSc.TAO) -> None:
+        """Collective."""
+        if self._krylov is not None:
+            self._krylov.destroy()
+            self._krylov = None
 
     def begin(self, x: PETSc.Vec) -> None:
         """φ and ∇φ where TAO starts, from the linearization that the first step needs anyhow. Collective."""
@@ -125,7 +147,11 @@ class LevenbergMarquardt:
         here = self._linearize(system, theta)
         linearization, gradient = here.linearization, here.gradient
         free = _free(theta, gradient, system.bounds)
-        factors = _Factors(linearization, free, self._in_samples(system), self._subspace(system, free))
+        if self._krylov is not None:
+            self._krylov.move_to(linearization, self.iterations)
+            factors = self._krylov
+        else:
+            factors = _Factors(linearization, free, self._in_samples(system), self._subspace(system, free))
         self.iterations += 1
         value = system.evaluator.objective(theta)
         tiny = 1e-16 * np.sqrt(len(theta)) * factors.largest
@@ -137,6 +163,8 @@ class LevenbergMarquardt:
             trial = self._trial(system, theta, here, factors, damping, kept)
             if trial is not None:
                 moved, predicted = trial
+                if self.projects:
+                    moved = system.evaluator.project(theta + moved) - theta
                 system.evaluator.residual(theta + moved)
                 ratio = (value.objective - system.evaluator.objective(theta + moved).objective) / predicted
                 if ratio > self.accept:
@@ -192,7 +220,7 @@ class LevenbergMarquardt:
         system: System,
         theta: Array,
         here: _Linearized,
-        factors: _Factors,
+        factors: _Factors | KrylovSteps,
         damping: float,
         kept: Array | None,
     ) -> tuple[Array, float] | None:

@@ -63,8 +63,11 @@ class TaoSolver:
                 f"-{prefix}tao_type {name} ignores the bounds of the unknown coefficients: use one of "
                 f"{', '.join(TAO_BOUNDED)}"
             )
-        self.preconditioner = create_preconditioner(system, prefix, settings, self.type in TAO_SLOT, self.notices, name)
-        self.lag = settings.lag or (1 if self.type in TAO_NEWTON else 10)
+        krylov = name == "lm" and get_string(f"{prefix}tao_lm_space") == "krylov"
+        self._slot = "tao_lm_" if krylov else TAO_SLOT.get(self.type)
+        takes_one = self._slot is not None
+        self.preconditioner = create_preconditioner(system, prefix, settings, takes_one, self.notices, name)
+        self.lag = settings.lag or (1 if self.type in TAO_NEWTON or krylov else 10)
         self.max_iterations = 0
         self._answers: Answers = deque()
         self._reported = -1
@@ -92,6 +95,11 @@ class TaoSolver:
     def pc_label(self) -> str:
         """The preconditioner in use, for summary.json."""
         return "none" if self.preconditioner is None else self.preconditioner.pc_type
+
+    @property
+    def _has_initial_matrix(self) -> bool:
+        """Whether the preconditioner is the initial matrix of a quasi-Newton method."""
+        return self.preconditioner is not None and self.type in TAO_SLOT and self.type not in TAO_NEWTON
 
     def run(self, theta: PETSc.Vec, start: int, segment: int, memory: Memory) -> tuple[Outcome, Memory]:
         """Go on from ``theta`` (overwritten) at iteration ``start`` for at most ``segment`` iterations. Collective.
@@ -154,11 +162,11 @@ class TaoSolver:
         remembers = self.type == "blmvm"
         if remembers:
             set_default(f"{self.prefix}tao_blmvm_recycle", True)
-        if self.type in TAO_SLOT:
-            forward_krylov_options(self.prefix, TAO_SLOT[self.type])
+        if self._slot is not None:
+            forward_krylov_options(self.prefix, self._slot)
         if self.type in TAO_NEWTON:
             set_default(f"{self.prefix}{TAO_SLOT[self.type]}ksp_max_it", 100)
-        if self.preconditioner is not None and self.type not in TAO_NEWTON:
+        if self._has_initial_matrix:
             self._prepare_initial_matrix(theta, start, memory)
         tao.setSolution(theta)
         if self.type == "blmvm" and self.preconditioner is not None:
@@ -166,6 +174,8 @@ class TaoSolver:
         tao.setFromOptions()
         if self.type == "python" and hasattr(tao.getPythonContext(), "connect"):
             tao.getPythonContext().connect(self.system)
+        if self.type == "python" and hasattr(tao.getPythonContext(), "connect_preconditioner"):
+            tao.getPythonContext().connect_preconditioner(self.preconditioner, self.lag, self.prefix)
         if self.type == "python" and hasattr(tao.getPythonContext(), "connect_hierarchy"):
             tao.getPythonContext().connect_hierarchy(self.system, self.settings.coarsening, self.settings.levels)
         self._connect_batches(tao, start)
@@ -254,8 +264,6 @@ class TaoSolver:
         ksp.setMonitor(count)
 
     def _watch(self, tao: PETSc.TAO, start: int, recorder: QuasiNewtonMemory | None) -> None:
-        quasi_newton = self.preconditioner is not None and self.type not in TAO_NEWTON
-
         def watch(tao: PETSc.TAO) -> None:
             iteration, objective, gradient_norm, *_ = tao.getSolutionStatus()
             x = tao.getSolution()
@@ -266,7 +274,7 @@ class TaoSolver:
                 theta = self.system.layout.gather(x)
                 if self.monitor(Iterate(start + iteration, theta, objective, gradient_norm)):
                     tao.setConvergedReason(PETSc.TAO.ConvergedReason.CONVERGED_USER)
-            if quasi_newton:
+            if self._has_initial_matrix:
                 self._update_initial_matrix(x, iteration, recorder)
 
         tao.setMonitor(watch)

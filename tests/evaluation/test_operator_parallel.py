@@ -6,7 +6,7 @@ import torch
 from mpi4py import MPI
 from toys import random_vector, start
 
-from pescitrain.evaluation import Evaluator, SamplingPlan, sample_terms
+from pescitrain.evaluation import Evaluator, SamplingPlan, output_layer, sample_terms
 from pescitrain.evaluation import operator_jacobian as module
 from pescitrain.evaluation.metrics import OperatorErrorMetric
 from pescitrain.evaluation.restriction import RestrictedEvaluator, closure_work, everywhere
@@ -115,6 +115,7 @@ def test_products_are_those_of_the_jacobian_of_all_pairs(linearized):
     np.testing.assert_allclose(linearization.residual, r[mine], rtol=0.0, atol=TOLERANCE)
     np.testing.assert_allclose(linearization.times(v), (jacobian @ v)[mine], rtol=0.0, atol=1e-11)
     close(linearization.transpose_times(w[mine]), jacobian.T @ w)
+    close(linearization.gauss_newton_times(v), jacobian.T @ (jacobian @ v))
     np.testing.assert_allclose(linearization.dense(), jacobian[mine], rtol=0.0, atol=TOLERANCE)
     value, gradient = evaluator.objective_gradient(theta)
     close(gradient, jacobian.T @ r)
@@ -137,6 +138,63 @@ def test_matrices_are_those_of_the_jacobian_of_all_pairs(linearized, monkeypatch
             exact = gauss_newton[np.ix_(indices, indices)]
             np.testing.assert_allclose(block, exact, rtol=0.0, atol=TOLERANCE * np.abs(gauss_newton).max())
     close(linearization.sample_gram_matrix(), jacobian @ jacobian.T)
+
+
+def test_kronecker_factors_are_moments_of_inputs_and_of_cotangents_in_the_norm_of_all_pairs(linearized):
+    """A cotangent of a layer is the derivative by its bias."""
+    evaluator, _, linearization, jacobian, _ = linearized
+    factors = linearization.kronecker_factors()
+    assert factors is not None
+    affine = [entry for entry in evaluator.parameters.entries if entry.parameter.ndim == 2]
+    assert [factor.weight.name for factor in factors] == [entry.name for entry in affine]
+    for factor in factors:
+        assert factor.bias is not None
+        of_bias = jacobian[:, factor.bias.start : factor.bias.stop]
+        close(factor.cotangents.numpy(), of_bias.T @ of_bias)
+
+
+def output_of_branch(evaluator):
+    """Weight and bias of that layer."""
+    layer = evaluator.surrogate.networks["branch"].output_layer()
+    return evaluator.parameters.find(layer.weight), evaluator.parameters.find(layer.bias)
+
+
+def test_the_kronecker_factors_of_the_output_of_the_branch_are_its_block(linearized):
+    evaluator, _, linearization, jacobian, _ = linearized
+    weight, bias = output_of_branch(evaluator)
+    (factor,) = (factor for factor in linearization.kronecker_factors() or () if factor.weight is weight)
+    own = np.arange(weight.start, weight.stop).reshape(weight.parameter.shape)
+    order = np.hstack((own, np.arange(bias.start, bias.stop)[:, None])).ravel()
+    product = np.kron(factor.cotangents, factor.inputs) / float(factor.count)
+    close(product, jacobian[:, order].T @ jacobian[:, order])
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_projection_is_the_least_squares_solution_in_the_output_of_the_branch(comm, shape, residual, monkeypatch):
+    monkeypatch.setattr(output_layer, "RIDGE", 1e-13)
+    serial, evaluator = build(shape, residual=residual), build(shape, comm, residual, chunk_size=2)
+    theta = start(serial)
+    weight, bias = output_of_branch(serial)
+    own = np.arange(weight.start, bias.stop)
+    jacobian, r = jacobian_of_pairs(serial, theta)[:, own], residual_of_pairs(serial, torch.from_numpy(theta)).numpy()
+    expected = theta.copy()
+    expected[own] -= np.linalg.lstsq(jacobian, r, rcond=1e-10)[0]
+    projected = evaluator.project(theta)
+    rest = np.delete(np.arange(len(theta)), own)
+    assert np.array_equal(projected[rest], theta[rest])
+    least = serial.objective(expected).objective
+    assert serial.objective(projected).objective == pytest.approx(least, rel=1e-6, abs=1e-9)
+    assert serial.objective(theta).objective > least + 1e-3
+
+
+def test_there_is_no_projection_where_the_output_of_the_branch_is_not_trained(comm):
+    whole = build(comm=comm, chunk_size=2)
+    theta = start(whole)
+    trunk = np.concatenate([np.arange(x.start, x.stop) for x in whole.parameters.layers if x.network == "trunk"])
+    local = RestrictedEvaluator(whole, trunk, whole.samples, comm)
+    with local.frozen(theta):
+        assert np.array_equal(local.project(theta[trunk]), theta[trunk])
 
 
 def test_the_gram_factors_have_a_column_a_sample_and_basis_function():

@@ -58,16 +58,31 @@ def test_solvers_are_tabled_with_what_they_cost():
 
 
 def test_the_linearization_is_compared_with_torch_func_and_with_dgemm():
-    words = "--sizes 2x6 --points 60 --chunks 30".split()
+    words = "--sizes 2x6 --points 60 --chunks 30 --functions 4".split()
     ended = program([sys.executable, str(BENCHMARKS / "linearization.py"), *words])
     assert ended.code == 0, ended.err
-    first, _, row = ended.out.splitlines()
+    first, _, row, _, operator = ended.out.splitlines()
     assert re.match(r"dgemm \S+ GFlop/s", first)
     size, points, linearize, ours, theirs, ratio, _, share = row.split()
     assert (size, points) == ("2x6", "60")
     assert float(linearize) > 0.0
     assert float(ratio) == pytest.approx(float(theirs) / float(ours), rel=0.5)  # of times that are rounded to 0.1 ms
     assert 0.0 <= float(share) < 1.0
+    functions, ours, theirs, ratio, product, both, of_product = operator.split()
+    assert functions == "4"
+    assert float(ratio) == pytest.approx(float(theirs) / float(ours), rel=0.2)
+    assert float(of_product) == pytest.approx(float(both) / float(product), rel=0.2)
+
+
+def test_methods_for_operators_are_compared_at_equal_seconds():
+    size = ("-problem_samples", "20", "-problem_tests", "5")
+    header, adam, lm = lines_of("operators", "--problems", "advection", "--times", "1,60", *size)
+    assert header.split()[:3] == ["advection", "iterations", "closures"]
+    first, second = adam.split(), lm.split()
+    assert (first[0], second[0]) == ("adam", "lm")
+    assert first[1] == second[1] == "8"
+    assert first[6] == "1.0"
+    assert float(second[6]) == pytest.approx(float(first[5]) / float(second[5]), rel=0.2)
 
 
 def test_an_iteration_of_lm_is_compared_with_its_kernels():

@@ -1,0 +1,80 @@
+"""Damped Gauss–Newton steps by a Krylov method with the one preconditioner: ``-tao_lm_space krylov``."""
+
+from __future__ import annotations
+
+from petsc4py import PETSc
+
+from pescitrain.algebra import Preconditioner, System
+from pescitrain.algebra.operators import mean_of_diagonal
+from pescitrain.algebra.options import set_default
+from pescitrain.evaluation import Linearization
+from pescitrain.solvers.outcome import Array
+
+
+class KrylovSteps:
+    """(JᵀJ + λI)⁻¹ Jᵀc of one linearization after another, for any λ, to the tolerance of a KSP.
+
+    J enters by products alone; the preconditioner is refreshed every ``lag``-th linearization and has the λ of the
+    system.
+
+    Options, with ``prefix`` (and without it, where the method has no other Krylov solver)
+    --------------------------------------------------------------------------------------
+    -ksp_type cg, -ksp_rtol 0.1, -ksp_max_it 100
+    """
+
+    def __init__(self, system: System, preconditioner: Preconditioner | None, lag: int, prefix: str) -> None:
+        self._system, self._preconditioner, self._lag, self._linearizations = system, preconditioner, lag, 0
+        for key, value in {"ksp_type": "cg", "ksp_rtol": 0.1, "ksp_max_it": 100}.items():
+            set_default(prefix + key, value)
+        matrix = system.operator if preconditioner is None else preconditioner.matrix.mat
+        self._ksp = PETSc.KSP().create(system.layout.comm)
+        self._ksp.setOptionsPrefix(prefix)
+        self._ksp.setOperators(system.operator, matrix)
+        if preconditioner is None:
+            self._ksp.getPC().setType("none")
+        else:
+            preconditioner.attach(self._ksp, system.operator)
+        self._ksp.setFromOptions()
+        self._right, self._solution = (system.layout.create_vec() for _ in range(2))
+        self.mean = 1.0
+
+    @property
+    def largest(self) -> float:
+        """What the least λ is relative to; nothing is factored here that could break down."""
+        return self.mean
+
+    def move_to(self, linearization: Linearization, draw: int) -> None:
+        """Another J; ``mean`` is that of the diagonal of JᵀJ, for the scale of λ. Collective.
+
+        ``draw``: the number of the random part of the samples that the preconditioner sees.
+        """
+        self._linearization = linearization
+        if self._preconditioner is not None and self._linearizations % self._lag == 0:
+            self._preconditioner.refresh(linearization, draw)
+        self._linearizations += 1
+        if self._preconditioner is None:
+            diagonal = linearization.gauss_newton_diagonal()
+            self.mean = mean_of_diagonal(diagonal.sum(), len(diagonal))
+        else:
+            self.mean = self._preconditioner.matrix.mean_diagonal
+
+    def factor(self, damping: float) -> KrylovSteps:
+        """Take this λ. Collective."""
+        self._system.gauss_newton.take(self._linearization, damping)
+        self._system.operator.assemble()
+        if self._preconditioner is not None:
+            self._preconditioner.set_damping(damping)
+        return self
+
+    def __call__(self, c: Array, image: Array | None = None) -> Array:
+        """c (m_local,), Jᵀc (n,) if it is known -> (n,), the same on all ranks. Collective."""
+        layout = self._system.layout
+        layout.set(self._right, self._linearization.transpose_times(c) if image is None else image)
+        self._ksp.solve(self._right, self._solution)
+        self._system.evaluator.counters.krylov += self._ksp.getIterationNumber()
+        return layout.gather(self._solution).copy()
+
+    def destroy(self) -> None:
+        """Collective."""
+        for thing in (self._ksp, self._right, self._solution):
+            thing.destroy()
