@@ -10,6 +10,7 @@ from pescitrain.networks.network import FourierFeatures as FourierFeatures
 from pescitrain.networks.network import Network as Network
 from pescitrain.networks.network import PeriodicFeatures as PeriodicFeatures
 from pescitrain.networks.network import ScaleToUnitBox as ScaleToUnitBox
+from pescitrain.networks.product import ProductNetwork as ProductNetwork
 from pescitrain.networks.resnet import ResNet as ResNet
 from pescitrain.networks.tape import Recorder as Recorder
 from pescitrain.networks.tape import Tape as Tape

@@ -155,6 +155,9 @@ class OperatorProblem(Problem):
     scale: float = 1.0
     """The outputs are offset + scale · (what the networks give); the offset is left out where conditions are hard."""
 
+    nonlinear_inputs: ClassVar[int | None] = None
+    """The map is linear in all inputs of the branch but the first so many, for ``-net_products``; None: in none."""
+
     def training(self) -> OperatorData:
         """The samples that are fitted."""
         raise ProblemError(f"problem {self.name} has no training(): return its OperatorData")

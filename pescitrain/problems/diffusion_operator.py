@@ -39,6 +39,7 @@ class DiffusionOperator(OperatorProblem):
     data_seed: int = 0
 
     coordinates = ("x", "y")
+    nonlinear_inputs = 3
     grid = (CELLS + 1, CELLS + 1)
     defaults: ClassVar = {"net_width": 32, "net_depth": 5, "pc_type": "none", "tao_max_it": 500}
 

@@ -19,7 +19,15 @@ from pescitrain.evaluation import Evaluator, SamplingPlan, sample_terms
 from pescitrain.evaluation.batches import Batches
 from pescitrain.evaluation.metrics import ClassificationMetric, ErrorMetric, OperatorErrorMetric
 from pescitrain.geometry import Box, Mesh, ReferenceField, Sampling
-from pescitrain.networks import MLP, FourierFeatures, Network, PeriodicFeatures, ResNet, ScaleToUnitBox
+from pescitrain.networks import (
+    MLP,
+    FourierFeatures,
+    Network,
+    PeriodicFeatures,
+    ProductNetwork,
+    ResNet,
+    ScaleToUnitBox,
+)
 from pescitrain.networks.device import find_device
 from pescitrain.networks.fixed_basis import FixedBasis
 from pescitrain.networks.network import ExtraFeatures
@@ -253,12 +261,28 @@ def create_operator_networks(
     networks: dict[str, nn.Module] = {}
     for name in (BRANCH, TRUNK):
         own = problem.build_network(name) if fixed is None or name == BRANCH else fixed
-        if own is None and name == BRANCH:
+        if own is None and name == BRANCH and settings.net_products:
+            own = _product(problem, settings, standard, outputs, generator)
+        elif own is None and name == BRANCH:
             own = _chain(settings, standard, standard.outputs, outputs, generator)
         networks[name] = own or _network(problem, settings, domain, outputs, generator)
         if not isinstance(networks[name], Network):
             raise ProblemError(f"problem {problem.name}: build_network({name!r}) must give a pescitrain Network")
     return networks
+
+
+def _product(
+    problem: OperatorProblem, settings: Settings, standard: ScaleToUnitBox, outputs: int, generator: torch.Generator
+) -> ProductNetwork:
+    """The branch of ``-net_products``."""
+    gains = problem.nonlinear_inputs
+    if gains is None or not 0 < gains < standard.outputs:
+        raise OptionError(
+            f"-net_products {settings.net_products}: problem {problem.name} does not say in which inputs it is linear "
+            "(nonlinear_inputs); leave it out"
+        )
+    sizes = (standard.outputs, outputs, settings.net_width, settings.net_depth, gains, settings.net_products)
+    return ProductNetwork(standard, *sizes, settings.net_activation, generator)
 
 
 def create_networks(

@@ -124,6 +124,7 @@ COMMON_PETSC = [
     "tao_adam_lr",
     "tao_lm_damping",
     "tao_lm_geodesic",
+    "tao_lm_project",
     "tao_lm_space",
     "tao_lm_sketch",
     "tao_lbfgs_history",

@@ -65,6 +65,12 @@ class NetworkOptions:
         "trunk of an operator: a network, or pod: the -net_basis leading modes of the outputs, which are not trained",
         choices=("network", "pod"),
     )
+    net_products: int = option(
+        0,
+        "products of a linear map and a network, of different inputs, in the branch of an operator that is linear in "
+        "all inputs but the first few; 0: one network of all inputs",
+        minimum=0,
+    )
     net_activation: str = option("tanh", "activation function", choices=tuple(ACTIVATIONS))
     net_adaptive_slope: bool = option(False, "one trainable slope for each hidden layer")
     net_fourier: int = option(0, "random Fourier features added to the coordinates", minimum=0)

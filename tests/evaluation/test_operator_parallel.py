@@ -11,7 +11,7 @@ from pescitrain.evaluation import operator_jacobian as module
 from pescitrain.evaluation.metrics import OperatorErrorMetric
 from pescitrain.evaluation.restriction import RestrictedEvaluator, closure_work, everywhere
 from pescitrain.geometry import Box, Sampling
-from pescitrain.networks import MLP, ResNet, ScaleToUnitBox
+from pescitrain.networks import MLP, ProductNetwork, ResNet, ScaleToUnitBox
 from pescitrain.networks.parameters import FlatParameters
 from pescitrain.problem import OperatorData, OperatorProblem, OperatorSurrogate
 
@@ -60,7 +60,9 @@ def build(shape="more of all than basis functions", comm=MPI.COMM_SELF, residual
     for name, columns in (("branch", INPUTS), ("trunk", 2)):
         scaling = ScaleToUnitBox([-1.0] * columns, [2.0] * columns)
         kind = ResNet if residual else MLP
-        networks[name] = kind(scaling, columns, basis, 3, 2, adaptive_slope=residual)
+        networks[name] = kind(scaling, columns, basis, 3, 2, adaptive_slope=residual is True)
+        if residual == "product" and name == "branch":
+            networks[name] = ProductNetwork(scaling, columns, basis, 3, 2, gains=1, terms=4)
     surrogate = OperatorSurrogate(problem, networks, INPUTS, hard)
     parameters = FlatParameters(surrogate.networks)
     parameters.put(parameters.current() + 0.3 * np.random.default_rng(5).standard_normal(parameters.size))
@@ -99,7 +101,10 @@ def rows_of_rank(comm, shape):
     return slice(functions * comm.rank // comm.size * locations, functions * (comm.rank + 1) // comm.size * locations)
 
 
-@pytest.fixture(params=[(shape, residual) for shape in SHAPES for residual in (False, True)], ids=str)
+KINDS = [(shape, residual) for shape in SHAPES for residual in (False, True)]
+
+
+@pytest.fixture(params=[*KINDS, ("more of all than basis functions", "product")], ids=str)
 def linearized(request, comm):
     """(evaluator, θ, its linearization, all rows of J, this rank's)."""
     shape, residual = request.param
@@ -169,8 +174,7 @@ def test_the_kronecker_factors_of_the_output_of_the_branch_are_its_block(lineari
     close(product, jacobian[:, order].T @ jacobian[:, order])
 
 
-@pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("shape", "residual"), KINDS)
 def test_the_projection_is_the_least_squares_solution_in_the_output_of_the_branch(comm, shape, residual, monkeypatch):
     monkeypatch.setattr(output_layer, "RIDGE", 1e-13)
     serial, evaluator = build(shape, residual=residual), build(shape, comm, residual, chunk_size=2)
