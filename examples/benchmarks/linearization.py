@@ -25,6 +25,7 @@ from runs import arguments
 from pescitrain.evaluation import Evaluator
 from pescitrain.evaluation.jacobian import ChunkJacobian, FunctionalJacobian
 from pescitrain.problems import load
+from pescitrain.problems.advection_operator import AdvectionOperator
 from pescitrain.run.build import Setup, build
 from pescitrain.run.options import Settings
 
@@ -84,7 +85,8 @@ def products(evaluator: Evaluator, jacobians: Sequence[ChunkJacobian] | None = N
 def operator_row(functions: int) -> str:
     """Milliseconds of the products for operator data, and the quotients."""
     settings = Settings(problem="advection_operator", net_width=32, net_depth=5)
-    setup = build(load("advection_operator")(samples=functions), settings, PETSc.COMM_SELF)
+    problem = AdvectionOperator(samples=functions)
+    setup = build(problem, settings, PETSc.COMM_SELF)
     evaluator, surrogate = setup.evaluator, setup.surrogate
     linearization = evaluator.linearize(evaluator.parameters.current())
     (samples,) = evaluator.samples
@@ -93,7 +95,7 @@ def operator_row(functions: int) -> str:
     parameters = evaluator.parameters.entries
     values = {entry.name: entry.parameter.detach().clone() for entry in parameters}
     change = {e.name: torch.from_numpy(v)[e.start : e.stop].view(e.parameter.shape) for e in parameters}
-    data = load("advection_operator")(samples=functions).training()
+    data = problem.training()
     inputs, locations, outputs = (torch.from_numpy(part) for part in (data.inputs, data.locations, data.values))
     scale = torch.cat([chunk.scale for chunk in samples.chunks]).unsqueeze(1)
 

@@ -167,6 +167,8 @@ def output_of_branch(evaluator):
 def test_the_kronecker_factors_of_the_output_of_the_branch_are_its_block(linearized):
     evaluator, _, linearization, jacobian, _ = linearized
     weight, bias = output_of_branch(evaluator)
+    assert weight is not None
+    assert bias is not None
     (factor,) = (factor for factor in linearization.kronecker_factors() or () if factor.weight is weight)
     own = np.arange(weight.start, weight.stop).reshape(weight.parameter.shape)
     order = np.hstack((own, np.arange(bias.start, bias.stop)[:, None])).ravel()
@@ -180,6 +182,8 @@ def test_the_projection_is_the_least_squares_solution_in_the_output_of_the_branc
     serial, evaluator = build(shape, residual=residual), build(shape, comm, residual, chunk_size=2)
     theta = start(serial)
     weight, bias = output_of_branch(serial)
+    assert weight is not None
+    assert bias is not None
     own = np.arange(weight.start, bias.stop)
     jacobian, r = jacobian_of_pairs(serial, theta)[:, own], residual_of_pairs(serial, torch.from_numpy(theta)).numpy()
     expected = theta.copy()

@@ -19,7 +19,7 @@ from pescitrain.solvers.tao import TaoSolver
 
 pytestmark = pytest.mark.parallel
 
-KRYLOV = {"tao_type": "lm", "tao_lm_space": "krylov", "ksp_rtol": 1e-12, "ksp_max_it": 1000}
+KRYLOV = {"tao_type": "lm", "tao_lm_space": "krylov", "ksp_rtol": 1e-12, "ksp_max_it": 300}
 
 
 class Toy(OperatorProblem):
@@ -82,7 +82,7 @@ def run(comm, build, lengths=(2,), bounds=None, **options):
     ],
 )
 def test_the_steps_are_those_of_the_dense_method(comm, name, pc_type, geodesic):
-    common = {"tao_lm_geodesic": geodesic, "tao_lm_damping": 1.0}
+    common = {"tao_lm_geodesic": geodesic, "tao_lm_damping": 1.0, "tao_lm_project": False}
     dense, _, _ = run(comm, BUILDERS[name], (2,), **common, tao_lm_space="parameters")
     own = {"pc_type": pc_type, **({"pc_nystrom_rank": 5} if pc_type == "nystrom" else {})}
     krylov, outcome, evaluators = run(comm, BUILDERS[name], (2,), **common, **KRYLOV, **own)
@@ -117,12 +117,13 @@ def test_the_first_trial_of_an_operator_is_projected(comm):
     assert values == sorted(values, reverse=True)
 
 
-@pytest.mark.parametrize("pc_type", ["none", "kfac", "asm"])
+@pytest.mark.parametrize("pc_type", ["none", "kfac"])
 def test_a_restart_continues(comm, pc_type):
-    whole, _, _ = run(comm, operator, (4,), **KRYLOV, pc_type=pc_type)
-    parts, _, _ = run(comm, operator, (2, 2), **KRYLOV, pc_type=pc_type)
-    # φ of a linearization and of a trial differ by rounding, and so does λ; the last systems have a condition of 1e7.
-    np.testing.assert_allclose(parts, whole, rtol=0.0, atol=1e-6 * np.abs(whole).max())
+    options = {"tao_type": "lm", "tao_lm_space": "krylov", "pc_type": pc_type}
+    whole, _, _ = run(comm, operator, (3,), **options)
+    parts, _, _ = run(comm, operator, (2, 1), **options)
+    # φ of a linearization and of a trial differ by rounding, and so does λ.
+    np.testing.assert_allclose(parts, whole, rtol=0.0, atol=1e-7 * np.abs(whole).max())
 
 
 @pytest.mark.parametrize("pc_type", ["kfac", "asm", "cholesky"])
