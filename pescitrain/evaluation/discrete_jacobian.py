@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pescitrain.evaluation.jacobian import FactoredJacobian
+from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian
 from pescitrain.evaluation.operator_jacobian import OperatorJacobian
 from pescitrain.evaluation.samples import Chunk, OperatorChunk
 from pescitrain.networks.device import on_device, on_host
@@ -20,7 +20,7 @@ from pescitrain.problem.operator import OperatorSurrogate
 from pescitrain.problem.surrogate import Surrogate
 
 
-class DiscreteJacobian:
+class DiscreteJacobian(ChunkJacobian):
     """J of the one sample of a chunk, at the θ that the modules have now; every product with it is collective.
 
     ``values`` (K, k): the fields at the nodes, from a sweep that ``recorder`` has recorded; its graph is consumed.
@@ -29,7 +29,7 @@ class DiscreteJacobian:
     def __init__(
         self, term: Discrete, chunk: Chunk, values: Tensor, recorder: Recorder, parameters: Parameters
     ) -> None:
-        self.rows = term.equations.rows
+        self.rows, self.entries = term.equations.rows, parameters.entries
         self._equations, self._scale = term.equations, float(chunk.scale)
         self._at = on_host(values.detach()).copy()
         self._fields = FactoredJacobian(values, recorder, 1, parameters)
@@ -68,7 +68,7 @@ def of_values(chunk: OperatorChunk, surrogate: Surrogate) -> OperatorChunk:
     return OperatorChunk(**{**vars(chunk), "scale": ones, "data": None})
 
 
-class DiscreteOperatorJacobian:
+class DiscreteOperatorJacobian(ChunkJacobian):
     """J of N samples, each with equations of its own; every product with it is collective.
 
     Parameters
@@ -80,7 +80,7 @@ class DiscreteOperatorJacobian:
     def __init__(
         self, term: DiscreteOperator, chunk: OperatorChunk, values: Tensor, operator: OperatorJacobian
     ) -> None:
-        self.rows = chunk.samples * term.equations.rows
+        self.rows, self.entries = chunk.samples * term.equations.rows, operator.entries
         self._term, self._operator, self._scale = term, operator, chunk.scale
         self._at = on_host(values)[:, :, None].copy()
         self._samples = list(range(chunk.samples))

@@ -16,7 +16,7 @@ from pescitrain.networks.device import on_host
 from pescitrain.networks.network import Network
 from pescitrain.networks.parameters import Entry, Parameters
 from pescitrain.networks.tape import Recorder, Tape
-from pescitrain.problem.operator import BRANCH, TRUNK
+from pescitrain.problem.operator import BRANCH, TRUNK, Operator
 
 Array = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ class OutputLayer:
     @classmethod
     def find(cls, residuals: Residuals, samples: Sequence[TermSamples], parameters: Parameters) -> OutputLayer | None:
         """None where the data are not those of one operator, or the layer is not trained or not affine."""
-        if [term.networks for term in samples] != [(BRANCH, TRUNK)]:
+        if len(samples) != 1 or not isinstance(samples[0].term, Operator):
             return None
         network = residuals.surrogate.networks[BRANCH]
         layer = network.output_layer() if isinstance(network, Network) else None
@@ -53,8 +53,8 @@ class OutputLayer:
 
     @property
     def numbers(self) -> int:
-        """How many :meth:`add` makes: Hᵀw²H, Hᵀw²s T and TᵀT."""
-        return self._inputs * (self._inputs + self._outputs) + self._outputs**2
+        """How many :meth:`add` makes: Hᵀw²H, Hᵀw²s T, TᵀT and N, as many times as ranks have it."""
+        return self._inputs * (self._inputs + self._outputs) + self._outputs**2 + 1
 
     def add(self, buffer: Array) -> None:
         """The sums over this rank's samples, of the parameters in the modules. Not collective."""
@@ -65,8 +65,8 @@ class OutputLayer:
             inputs, basis = self._factors(chunk)
             weighted = chunk.scale.unsqueeze(1) * inputs
             right = (chunk.scale.unsqueeze(1) * weighted).t() @ (chunk.data @ basis)
-            share = chunk.samples / total  # every chunk has the same functions T
-            parts = (weighted.t() @ weighted, right, share * (basis.t() @ basis))
+            share = chunk.samples / total  # every chunk of a rank has the same functions T
+            parts = (weighted.t() @ weighted, right, share * (basis.t() @ basis), right.new_full((1,), chunk.samples))
             buffer += on_host(torch.cat([part.reshape(-1) for part in parts]))
 
     def _factors(self, chunk: OperatorChunk) -> tuple[Tensor, Tensor]:
@@ -82,7 +82,8 @@ class OutputLayer:
     def solve(self, sums: Array, theta: Array) -> Array:
         """θ (n,) with the layer solved for, from the sums over all ranks."""
         h, p = self._inputs, self._outputs
-        gram, right, functions = np.split(sums, np.cumsum((h * h, h * p)))
+        gram, right, functions, count = np.split(sums, np.cumsum((h * h, h * p, p * p)))
+        gram = gram * (len(self._samples.points) / count)  # where ranks share locations, each has all functions
         gram, right, functions = gram.reshape(h, h), right.reshape(h, p), functions.reshape(p, p)
         weight = slice(self._weight.start, self._weight.stop)
         bias = None if self._bias is None else slice(self._bias.start, self._bias.stop)

@@ -7,6 +7,8 @@ from petsc4py import PETSc
 from pescitrain.algebra import Preconditioner, System
 from pescitrain.algebra.operators import mean_of_diagonal
 from pescitrain.algebra.options import set_default
+from pescitrain.algebra.preconditioner import DIRECT
+from pescitrain.errors import OptionError
 from pescitrain.evaluation import Linearization
 from pescitrain.solvers.outcome import Array
 
@@ -23,6 +25,12 @@ class KrylovSteps:
     """
 
     def __init__(self, system: System, preconditioner: Preconditioner | None, lag: int, prefix: str) -> None:
+        if preconditioner is not None and preconditioner.pc_type in DIRECT and system.layout.comm.size > 1:
+            # PETSc's redundant factorisation keeps the first λ.
+            raise OptionError(
+                f"-pc_type {preconditioner.pc_type} takes one λ only on several ranks: use -tao_lm_space parameters, "
+                "which factors JᵀJ + λI itself"
+            )
         self._system, self._preconditioner, self._lag, self._linearizations = system, preconditioner, lag, 0
         for key, value in {"ksp_type": "cg", "ksp_rtol": 0.1, "ksp_max_it": 100}.items():
             set_default(prefix + key, value)
