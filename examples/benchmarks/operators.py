@@ -1,7 +1,7 @@
 """Operators: the error of Levenberg–Marquardt by products against Adam's, on the same DeepONet and data, side by side.
 
-    python examples/benchmarks/operators.py [--problems advection,steps,diffusion,perceptron] [--methods adam,lm] [--seeds 0]
-                                            [--times 60,120] [options of the command, for every run]
+    python examples/benchmarks/operators.py [--problems advection,steps,diffusion,perceptron] [--methods adam,lm]
+                                            [--seeds 0] [--times 60,120] [options of the command, for every run]
 
 The error is that on functions that were not trained on. All methods of a problem and seed run at the same time, a
 process and a thread each; seconds are CPU time, so that a machine that others use does not count. ``adam`` has the best
