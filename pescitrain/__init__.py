@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pescitrain.coupling.pointwise_law import PointwiseLaw as PointwiseLaw
     from pescitrain.coupling.problems import HostProblem as HostProblem
     from pescitrain.coupling.problems import SnapshotProblem as SnapshotProblem
-    from pescitrain.coupling.snapshots import Snapshots as Snapshots
     from pescitrain.coupling.solver import Result as Result
     from pescitrain.coupling.solver import Solver as Solver
     from pescitrain.errors import EvaluationError as EvaluationError
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from pescitrain.problem import Robin as Robin
     from pescitrain.problem import Unknown as Unknown
     from pescitrain.run.model import load_model as load_model
+    from pescitrain.snapshots.collection import Snapshots as Snapshots
 
 __version__ = "0.1.0"
 
@@ -82,7 +82,7 @@ _HOME = {
         ),
         "problem",
     ),
-    "Snapshots": "coupling.snapshots",
+    "Snapshots": "snapshots.collection",
     "load_model": "run.model",
     "PETScResidual": "coupling.host_equations",
     "InitialGuess": "coupling.initial_guess",

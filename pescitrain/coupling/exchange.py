@@ -10,8 +10,8 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from pescitrain.coupling.snapshots import Snapshots
 from pescitrain.errors import OptionError
+from pescitrain.snapshots.collection import Snapshots
 
 Array = NDArray[np.float64]
 

@@ -181,7 +181,7 @@ def _of_snes(host: PETSc.SNES, locations: ArrayLike | None, name: str) -> HostEq
             raise ProblemError(
                 f"term {name!r}: the SNES has no DM of nodes; give locations=(K, d) of this rank's nodes"
             )
-        locations = locations_of(dm)[0]
+        locations = locations_of(dm)
     host.setUp()
     vec = host.getFunction()[0]
     if not vec or not vec.handle:

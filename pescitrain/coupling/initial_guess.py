@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from petsc4py import PETSc
 
-from pescitrain.coupling.prediction import Model, function_of, nodes_of
+from pescitrain.coupling.locations import locations_of
+from pescitrain.coupling.prediction import Model, function_of
 from pescitrain.errors import ProblemError
 
 
@@ -28,7 +29,7 @@ class InitialGuess:
     def __init__(
         self, model: Model, where: PETSc.DM | ArrayLike, parameters: Callable[[], ArrayLike] | None = None
     ) -> None:
-        self._predict, self._locations, self._parameters = function_of(model), nodes_of(where), parameters
+        self._predict, self._locations, self._parameters = function_of(model), locations_of(where), parameters
         self.used = self.kept = 0
 
     def __call__(self, snes: PETSc.SNES, x: PETSc.Vec) -> None:

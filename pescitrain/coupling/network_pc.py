@@ -8,7 +8,8 @@ from petsc4py import PETSc
 from scipy.linalg import lu_factor, lu_solve
 
 from pescitrain.coupling.columns import times_columns
-from pescitrain.coupling.prediction import Model, function_of, nodes_of
+from pescitrain.coupling.locations import locations_of
+from pescitrain.coupling.prediction import Model, function_of
 from pescitrain.errors import OptionError, PescitrainError
 
 Array = NDArray[np.float64]
@@ -92,7 +93,7 @@ class NetworkPC:
                     "give a file with a Vec of their coordinates, node by node"
                 )
             where = dm
-        nodes = nodes_of(where)
+        nodes = locations_of(where)
         functions = np.asarray(function_of(self._model)(nodes))
         rows = matrix.getLocalSize()[0]
         if len(functions) != rows:

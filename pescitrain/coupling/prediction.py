@@ -6,11 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from petsc4py import PETSc
+from numpy.typing import NDArray
 from torch import nn
 
-from pescitrain.coupling.locations import locations_of
 from pescitrain.networks.device import evaluate
 from pescitrain.run.model import load_model
 
@@ -30,8 +28,3 @@ def function_of(model: Model) -> Callable[..., Array]:
     if isinstance(module, nn.Module):
         return lambda *arguments: evaluate(module, *(np.asarray(a, dtype=np.float64) for a in arguments))
     return module
-
-
-def nodes_of(where: PETSc.DM | ArrayLike) -> Array:
-    """Coordinates (K, d) of this rank's nodes: of a DM, or as they are given. Collective."""
-    return locations_of(where)[0] if isinstance(where, PETSc.DM) else np.asarray(where, dtype=np.float64)

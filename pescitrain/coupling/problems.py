@@ -8,13 +8,11 @@ from typing import Any, Protocol
 from mpi4py import MPI
 
 from pescitrain.errors import ProblemError
-from pescitrain.geometry import Box, box_around
+from pescitrain.geometry import Box, axes_of, box_around
 from pescitrain.problem.discrete import Discrete
 from pescitrain.problem.operator import OperatorData, OperatorProblem
 from pescitrain.problem.problem import Problem
 from pescitrain.problem.terms import Term
-
-AXES = ("x", "y", "z")
 
 
 class GivesOperatorData(Protocol):
@@ -87,15 +85,6 @@ class HostProblem(Problem):
 
     def terms(self) -> Sequence[Term]:
         return [self._equations, *self._further]
-
-
-def axes_of(dimension: int) -> tuple[str, ...]:
-    """Names of the coordinates of a host's locations.
-
-    >>> axes_of(2)
-    ('x', 'y')
-    """
-    return AXES[:dimension] if dimension <= len(AXES) else tuple(f"x_{axis}" for axis in range(dimension))
 
 
 def _data(source: OperatorData | GivesOperatorData) -> OperatorData:

@@ -1,6 +1,6 @@
 """Geometry: boxes and meshes with named parts, points with weights and normals, reference fields."""
 
-from pescitrain.geometry.box import Box, box_around
+from pescitrain.geometry.box import Box, axes_of, box_around
 from pescitrain.geometry.cells import CELL_TYPES, CellType
 from pescitrain.geometry.domain import SAMPLING_KINDS, Domain, Names, Sampling
 from pescitrain.geometry.mesh import Mesh
@@ -21,6 +21,7 @@ __all__ = [
     "PointSet",
     "ReferenceField",
     "Sampling",
+    "axes_of",
     "box_around",
     "quadrature_rule",
 ]

@@ -13,6 +13,8 @@ from pescitrain.geometry.domain import Names, Sampling, split_names
 from pescitrain.geometry.points import Floats, PointSet
 from pescitrain.geometry.sampling import unit_points
 
+AXES = ("x", "y", "z")
+
 DEFAULT_SAMPLING = Sampling(count=1024, kind="sobol")
 
 
@@ -174,3 +176,12 @@ def box_around(coordinates: Sequence[str], points: Floats, comm: MPI.Intracomm |
     if comm is not None:
         comm.Allreduce(MPI.IN_PLACE, ends, MPI.MAX)
     return Box(tuple(coordinates), tuple(-ends[0]), tuple(ends[1]))
+
+
+def axes_of(dimension: int) -> tuple[str, ...]:
+    """Names of coordinates that nobody has named.
+
+    >>> axes_of(2)
+    ('x', 'y')
+    """
+    return AXES[:dimension] if dimension <= len(AXES) else tuple(f"x_{axis}" for axis in range(dimension))

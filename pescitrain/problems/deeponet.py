@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pescitrain.coupling.problems import axes_of
 from pescitrain.errors import ProblemError
-from pescitrain.geometry import Box
+from pescitrain.geometry import Box, axes_of
 from pescitrain.problem import OperatorData, OperatorProblem, OperatorSets
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from mpi4py import MPI
 
-from pescitrain.coupling.snapshots import Snapshots
 from pescitrain.errors import OptionError
 from pescitrain.problem import OperatorProblem, Problem
 from pescitrain.problem.operator import OperatorSets
 from pescitrain.run.options import Settings
+from pescitrain.snapshots.collection import Snapshots
 
 
 def hand_data(problem: Problem, settings: Settings, comm: MPI.Intracomm) -> str:

@@ -18,7 +18,7 @@ SMALL = {"net_width": 6, "net_depth": 2, "tao_type": "lm", "tao_max_it": 3, "tao
 def relative(host, solver, exact):
     """Of the network, at the host's nodes against the host's own solution."""
     difference = exact.duplicate()
-    difference.setArray(solver(locations_of(host.da)[0]).reshape(-1))
+    difference.setArray(solver(locations_of(host.da)).reshape(-1))
     difference.axpy(-1.0, exact)
     return difference.norm() / exact.norm()
 
@@ -52,7 +52,7 @@ def test_the_objective_is_half_the_square_of_the_hosts_residual():
     host = Bratu()
     with Solver(HostProblem(PETScResidual(host.snes, weight=3.0)), SMALL) as solver:
         u, f = host.residual.duplicate(), host.residual.duplicate()
-        u.setArray(solver(locations_of(host.da)[0]).reshape(-1))
+        u.setArray(solver(locations_of(host.da)).reshape(-1))
         host.snes.computeFunction(u, f)
         objective = solver.setup.evaluator.objective(solver.theta).objective
         assert objective == pytest.approx(1.5 * f.norm() ** 2, rel=1e-13)
@@ -84,7 +84,7 @@ def test_the_host_is_solved_without_data():
 def test_a_matrix_and_a_right_hand_side_are_equations(comm):
     host = Bratu()
     exact = host.da.createGlobalVec()
-    nodes = locations_of(host.da)[0]
+    nodes = locations_of(host.da)
     exact.setArray(np.sin(np.pi * nodes[:, 0]) * nodes[:, 1])
     host.snes.computeJacobian(exact, host.matrix)
     rhs = exact.duplicate()
@@ -100,8 +100,7 @@ def test_several_fields_live_at_a_node():
     da.setUniformCoordinates(0.0, 1.0, 0.0, 2.0)
     matrix, rhs = da.createMat(), da.createGlobalVec()
     matrix.shift(2.0)
-    nodes, fields = locations_of(da)
-    assert fields == 2
+    nodes = locations_of(da)
     rhs.setArray(np.stack((2.0 * nodes[:, 0], -2.0 * nodes[:, 1]), axis=1).reshape(-1))
     with Solver(HostProblem(PETScResidual(matrix, rhs, locations=nodes)), {**SMALL, "tao_max_it": 60}) as solver:
         assert solver.setup.problem.fields == ("u_0", "u_1")
@@ -112,7 +111,7 @@ def test_several_fields_live_at_a_node():
 
 def test_what_does_not_fit_is_told_in_a_sentence(comm):
     host = Bratu()
-    nodes = locations_of(host.da)[0]
+    nodes = locations_of(host.da)
     with pytest.raises(ProblemError, match=r"locations .* do not fit"):
         PETScResidual(host.snes, locations=np.concatenate((nodes, nodes, nodes))[: len(nodes) + 1])
     with pytest.raises(ProblemError, match="needs its right-hand side"):
@@ -168,7 +167,7 @@ def without_data(host, **options):
             return [term]
 
         def training(self):
-            return OperatorData(RATES, locations_of(host.da)[0], np.ones((3, len(locations_of(host.da)[0]))), self.comm)
+            return OperatorData(RATES, locations_of(host.da), np.ones((3, len(locations_of(host.da)))), self.comm)
 
         def validation(self):
             return None
@@ -205,7 +204,7 @@ def test_an_operator_learns_from_the_equations_alone():
         for rate in RATES:
             exact = host.solve(float(rate[0]))
             values = exact.duplicate()
-            values.setArray(solver([rate], locations_of(host.da)[0]).reshape(-1))
+            values.setArray(solver([rate], locations_of(host.da)).reshape(-1))
             values.axpy(-1.0, exact)
             errors.append(values.norm() / exact.norm())
     assert result.converged

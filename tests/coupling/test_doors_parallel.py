@@ -56,7 +56,7 @@ def test_a_prediction_that_is_worse_than_the_hosts_own_start_is_left_alone(comm)
     host = Bratu(rate=5.0)
     exact = host.solve()
     iterations = host.snes.getIterationNumber()
-    nodes = len(locations_of(host.da)[0])
+    nodes = len(locations_of(host.da))
     for bad in (1e3 * np.ones((1, nodes)), np.full((1, nodes), np.nan)):
         guess = InitialGuess(lambda _, bad=bad: bad, host.da)
         host.snes.setInitialGuess(guess)
@@ -95,7 +95,7 @@ def test_the_correction_solves_exactly_what_the_functions_span(comm):
     pc.setType("python")
     pc.setPythonContext(NetworkPC(Sines(3), host.da))
     pc.setUp()
-    nodes = locations_of(host.da)[0]
+    nodes = locations_of(host.da)
     u, r, z = (host.da.createGlobalVec() for _ in range(3))
     with torch.no_grad():
         u.setArray(Sines(3)(torch.tensor(nodes)).numpy() @ np.arange(1.0, 10.0))
@@ -127,7 +127,7 @@ def krylov_iterations(host, options):
         PETSc.Options()[f"with_{key}"] = value
     ksp.setFromOptions()
     b, x = host.da.createGlobalVec(), host.da.createGlobalVec()
-    b.setArray(np.prod(np.sin(3.0 * locations_of(host.da)[0]), axis=1))
+    b.setArray(np.prod(np.sin(3.0 * locations_of(host.da)), axis=1))
     ksp.solve(b, x)
     assert ksp.getConvergedReason() > 0
     iterations = ksp.getIterationNumber()
@@ -177,7 +177,7 @@ def test_a_file_of_coordinates_stands_in_for_a_dm(tmp_path):
             context.setFromOptions(pc)
         pc.setUp()
         r, z = host.da.createGlobalVec(), host.da.createGlobalVec()
-        r.setArray(locations_of(host.da)[0][:, 0])
+        r.setArray(locations_of(host.da)[:, 0])
         pc.apply(r, z)
         results.append(z.array_r.copy())
         pc.destroy()

@@ -9,8 +9,8 @@ from mpi4py import MPI
 from run.commands import column, command, history, process, refused, summary  # pyright: ignore[reportMissingImports]
 
 from pescitrain import load_model
-from pescitrain.coupling.snapshots import Snapshots
 from pescitrain.run import checkpoint
+from pescitrain.snapshots.collection import Snapshots
 
 SHORT = "-problem deeponet -net_width 8 -net_depth 1 -tao_max_it 20 -out_pictures false".split()
 COUNT = 20

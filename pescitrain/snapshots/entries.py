@@ -9,8 +9,8 @@ from mpi4py import MPI
 from numpy.typing import ArrayLike, NDArray
 from petsc4py import PETSc
 
-from pescitrain.coupling.agreement import agreed
 from pescitrain.errors import SnapshotError
+from pescitrain.snapshots.agreement import agreed
 
 Array = NDArray[np.float64]
 

@@ -11,10 +11,10 @@ from mpi4py import MPI
 from numpy.typing import ArrayLike, NDArray
 from petsc4py import PETSc
 
-from pescitrain.coupling.entries import communicator, entries_of
-from pescitrain.coupling.files import Content, read_content, write_content
 from pescitrain.errors import SnapshotError
 from pescitrain.problem import OperatorData
+from pescitrain.snapshots.entries import communicator, entries_of
+from pescitrain.snapshots.files import Content, read_content, write_content
 
 Array = NDArray[np.float64]
 Collect = Callable[[PETSc.TS, int, float, PETSc.Vec], None]

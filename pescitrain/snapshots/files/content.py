@@ -9,8 +9,8 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from pescitrain.coupling.agreement import agreed
 from pescitrain.errors import SnapshotError
+from pescitrain.snapshots.agreement import agreed
 
 Array = NDArray[np.float64]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pescitrain.coupling.files.arrays import without_values
-from pescitrain.coupling.files.content import FORMAT, Content, Reading, broken, versions
 from pescitrain.errors import SnapshotError
+from pescitrain.snapshots.files.arrays import without_values
+from pescitrain.snapshots.files.content import FORMAT, Content, Reading, broken, versions
 
 
 def write_npz(whole: Content, path: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pescitrain.coupling.files.content import broken
 from pescitrain.errors import SnapshotError
+from pescitrain.snapshots.files.content import broken
 
 Array = NDArray[np.float64]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pescitrain.coupling.agreement import agreed, on_root
-from pescitrain.coupling.files.content import RECOVER, Content, Reading
-from pescitrain.coupling.files.petsc_binary import Record, Vecs, equal_sizes, scan
-from pescitrain.coupling.files.series import Steps, parameters_of
-from pescitrain.coupling.files.text import Table, read_table
 from pescitrain.errors import SnapshotError
+from pescitrain.snapshots.agreement import agreed, on_root
+from pescitrain.snapshots.files.content import RECOVER, Content, Reading
+from pescitrain.snapshots.files.petsc_binary import Record, Vecs, equal_sizes, scan
+from pescitrain.snapshots.files.series import Steps, parameters_of
+from pescitrain.snapshots.files.text import Table, read_table
 
 Array = NDArray[np.float64]
 

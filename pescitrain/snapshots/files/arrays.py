@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pescitrain.coupling.files.content import Content, Reading, names_of
-from pescitrain.coupling.files.text import Table, read_table
 from pescitrain.errors import SnapshotError
+from pescitrain.snapshots.files.content import Content, Reading, names_of
+from pescitrain.snapshots.files.text import Table, read_table
 
 Array = NDArray[np.float64]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pescitrain.coupling.files.content import RECOVER, Content, Reading
-from pescitrain.coupling.files.series import Steps, parameters_of
 from pescitrain.errors import MeshError, SnapshotError
 from pescitrain.geometry.reading import TimeSeries, read_mesh_file, read_time_series
+from pescitrain.snapshots.files.content import RECOVER, Content, Reading
+from pescitrain.snapshots.files.series import Steps, parameters_of
 
 Array = NDArray[np.float64]
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from coupling.sweeps import PARAMETERS, check, collected, exact, grid, plex, triangles  # pyright: ignore[reportMissingImports]
 from mpi4py import MPI
 from petsc4py import PETSc
+from snapshots.sweeps import PARAMETERS, check, collected, exact, grid, plex, triangles  # pyright: ignore[reportMissingImports]
 
-from pescitrain.coupling.snapshots import Snapshots
 from pescitrain.errors import SnapshotError
 from pescitrain.problem.pod import leading_modes
+from pescitrain.snapshots.collection import Snapshots
 
 pytestmark = pytest.mark.parallel
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from petsc4py import PETSc
 
-from pescitrain.coupling.snapshots import Snapshots
+from pescitrain.snapshots.collection import Snapshots
 
 PARAMETERS = [(0.5, 1.0), (2.0, -1.0), (0.1, 3.0), (1.5, 0.25), (0.7, 0.7)]
 

@@ -11,11 +11,11 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
-from pescitrain.coupling.agreement import agreed, on_root
-from pescitrain.coupling.files.content import FORMAT, RECOVER, Content, Reading, broken, versions
-from pescitrain.coupling.files.petsc_binary import Record, Vecs, scan
-from pescitrain.coupling.files.text import read_table
 from pescitrain.errors import SnapshotError
+from pescitrain.snapshots.agreement import agreed, on_root
+from pescitrain.snapshots.files.content import FORMAT, RECOVER, Content, Reading, broken, versions
+from pescitrain.snapshots.files.petsc_binary import Record, Vecs, scan
+from pescitrain.snapshots.files.text import read_table
 
 Array = NDArray[np.float64]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pescitrain.coupling.agreement import agreed, on_root
-from pescitrain.coupling.files.arrays import without_values
-from pescitrain.coupling.files.content import FORMAT, Content, Reading, broken, versions
 from pescitrain.errors import SnapshotError
+from pescitrain.snapshots.agreement import agreed, on_root
+from pescitrain.snapshots.files.arrays import without_values
+from pescitrain.snapshots.files.content import FORMAT, Content, Reading, broken, versions
 
 
 def write_hdf5(whole: Content, path: Path) -> None:

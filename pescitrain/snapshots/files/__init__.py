@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
-from pescitrain.coupling.agreement import agreed, on_root
-from pescitrain.coupling.files.content import Content, Reading, checked
-from pescitrain.coupling.files.foreign_binary import read_vecs
-from pescitrain.coupling.files.hdf5 import read_hdf5, write_hdf5
-from pescitrain.coupling.files.mesh_series import MESH_ENDINGS, read_series
-from pescitrain.coupling.files.npz import read_npz, write_npz
-from pescitrain.coupling.files.own_binary import header_of, read_binary, write_binary
 from pescitrain.errors import SnapshotError
+from pescitrain.snapshots.agreement import agreed, on_root
+from pescitrain.snapshots.files.content import Content, Reading, checked
+from pescitrain.snapshots.files.foreign_binary import read_vecs
+from pescitrain.snapshots.files.hdf5 import read_hdf5, write_hdf5
+from pescitrain.snapshots.files.mesh_series import MESH_ENDINGS, read_series
+from pescitrain.snapshots.files.npz import read_npz, write_npz
+from pescitrain.snapshots.files.own_binary import header_of, read_binary, write_binary
 
 HDF5_ENDINGS = (".h5", ".hdf5")
 

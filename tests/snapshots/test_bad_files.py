@@ -6,20 +6,20 @@ import json
 import meshio
 import numpy as np
 import pytest
-from coupling.sweeps import PARAMETERS, collected  # pyright: ignore[reportMissingImports]
-from coupling.test_snapshot_files_parallel import (  # pyright: ignore[reportMissingImports]
+from mpi4py import MPI
+from petsc4py import PETSc
+from snapshots.sweeps import PARAMETERS, collected  # pyright: ignore[reportMissingImports]
+from snapshots.test_snapshot_files_parallel import (  # pyright: ignore[reportMissingImports]
     foreign,
     mesh_of,
     write_series,
     write_xdmf,
 )
-from mpi4py import MPI
-from petsc4py import PETSc
 
-from pescitrain.coupling.files.petsc_binary import scan
-from pescitrain.coupling.files.text import read_table
-from pescitrain.coupling.snapshots import Snapshots
 from pescitrain.errors import SnapshotError
+from pescitrain.snapshots.collection import Snapshots
+from pescitrain.snapshots.files.petsc_binary import scan
+from pescitrain.snapshots.files.text import read_table
 
 
 def refused(path, sentence, **options):
