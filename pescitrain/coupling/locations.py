@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from petsc4py import PETSc
 
+from pescitrain.errors import SnapshotError
 from pescitrain.snapshots.agreement import agreed
 from pescitrain.snapshots.entries import entries_of
 
