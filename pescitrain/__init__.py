@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from pescitrain.problem import OperatorSets as OperatorSets
     from pescitrain.problem import Periodic as Periodic
     from pescitrain.problem import Problem as Problem
+    from pescitrain.problem import Quantities as Quantities
+    from pescitrain.problem import RegressionData as RegressionData
+    from pescitrain.problem import RegressionProblem as RegressionProblem
     from pescitrain.problem import Residual as Residual
     from pescitrain.problem import Robin as Robin
     from pescitrain.problem import Unknown as Unknown
@@ -76,6 +79,9 @@ _HOME = {
             "OperatorSets",
             "Periodic",
             "Problem",
+            "Quantities",
+            "RegressionData",
+            "RegressionProblem",
             "Residual",
             "Robin",
             "Unknown",

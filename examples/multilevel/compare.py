@@ -2,13 +2,16 @@
 
     python examples/multilevel/compare.py [--problems spirals,smiley] [--methods rmtr,adam] [--seeds 0,1,2,3,4]
                                           [--work 10,25,50,150] [--target 50] [--jobs 1] [options of the command]
+    python examples/multilevel/compare.py --problems burgers --methods adam,lm,nested_lm --seconds 10,30 --target 30
     python examples/multilevel/compare.py --tune 1 [--problems …] [--methods …] [--rates 1e-2,3e-2,1e-1]
 
 Work is in passes of the finest network over all samples (``charged.py`` says what counts as what). Each seed is another
 network on the same samples. Methods that go from coarse to fine (``nested_*``, ``fmg_*``) have a schedule for each
 budget: 80 % of it shared equally by the coarser networks, the rest for the finest, and their losses are those of the
-finest network. The last columns are the share of wrong classes and the seconds at the budget ``--target``, and the work
-until the loss was that of ``trlsr1``, and of ``adam``, there; medians over the seeds, infinite where it never was.
+finest network. The last columns are the share of wrong classes, or the relative error, and the seconds at the budget
+``--target``, and the work until the loss was that of ``trlsr1``, and of ``adam``, there; medians over the seeds,
+infinite where it never was. Losses are over all samples where methods see batches, and the targets are those without.
+With ``--seconds`` budgets are seconds of solving, and the last column is the work.
 
 Rates are the best of a half-decade grid on three other seeds at that budget, which ``--tune`` looks for.
 """
@@ -32,13 +35,42 @@ sys.path.insert(0, str(HERE.parent / "benchmarks"))
 
 from runs import arguments
 
+
+@dataclass(frozen=True)
+class Case:
+    """A problem as it is trained.
+
+    ``sizes``: parameters of the coarser networks beside those of the finest, the coarsest first; ``batch``: what an
+    iteration sees of all samples; ``targets``: the case whose losses are to be reached, where it is another one.
+    """
+
+    options: str
+    sizes: tuple[float, ...]
+    batch: float = 1.0
+    targets: str = ""
+
+
 PROBLEMS = {
-    "spirals": ("-net_depth 33 -hier_type depth -hier_levels 4", (0.1437, 0.266, 0.511)),
-    "spirals65": ("-problem spirals -net_depth 65 -hier_type depth -hier_levels 5", (0.0738, 0.136, 0.259, 0.506)),
-    "smiley": ("-net_depth 29 -hier_type depth -hier_levels 3", (0.2847, 0.526)),
-    "signals": ("-net_depth 33 -hier_type depth -hier_levels 3", (0.346, 0.564)),
+    "spirals": Case("-net_depth 33 -hier_type depth -hier_levels 4", (0.1437, 0.266, 0.511)),
+    "spirals65": Case("-problem spirals -net_depth 65 -hier_type depth -hier_levels 5", (0.0738, 0.136, 0.259, 0.506)),
+    "spirals_batch": Case(
+        "-problem spirals -net_depth 33 -hier_type depth -hier_levels 4 -sample_batch 30",
+        (0.1437, 0.266, 0.511),
+        batch=0.1,
+        targets="spirals",
+    ),
+    "smiley": Case("-net_depth 29 -hier_type depth -hier_levels 3", (0.2847, 0.526)),
+    "signals": Case("-net_depth 33 -hier_type depth -hier_levels 3", (0.346, 0.564)),
+    "borehole": Case("-hier_type width -hier_levels 3", (0.0925, 0.290)),
+    "diffusion_absorption": Case("-hier_type depth -hier_levels 3", (0.295, 0.530)),
+    "burgers": Case(
+        "-net_type resnet -net_width 20 -net_depth 9 -hier_type depth -hier_levels 3 -sample_points 2000",
+        (0.268, 0.512),
+    ),
+    "poisson2d": Case(
+        "-problem_m 4 -net_width 32 -net_depth 4 -hier_type width -hier_levels 3 -sample_points 2000", (0.0755, 0.267)
+    ),
 }
-"""Options, and what the coarser networks are in size, the coarsest first."""
 
 RATES = {
     "adam": {"spirals": 3e-2, "spirals65": 3e-2, "smiley": 1e-1, "signals": 3e-2},
@@ -88,9 +120,9 @@ ITERATION = {
     "lbfgs": 1.1,
 }
 """About what an iteration costs on its network, where it is not 1; limits are set by it, work is measured."""
-TUNED = {"adam": "adam", "adagrad": "adagrad", "sgd": "sgd", "mladagrad": "mladagrad", "asadagrad": "asadagrad"}
 GRID = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 SHARE = 0.8
+ENDLESS_ITERATIONS = "1000000"
 ENDLESS = "-tao_gatol 0 -tao_grtol 0 -ckpt_interval 1000000 -out_pictures false -out_error_interval 1"
 
 
@@ -103,31 +135,44 @@ class Trace:
     losses: list[float]
     errors: list[float]
 
-    def at(self, budget: float) -> tuple[float, float, float]:
-        """Loss, error and seconds of the last iterate within a budget of work; NaN where there is none."""
-        place = sum(spent <= budget * 1.02 for spent in self.work) - 1
-        return (self.losses[place], self.errors[place], self.seconds[place]) if place >= 0 else (inf, inf, inf)
+    def at(self, budget: float, clock: str = "work") -> tuple[float, float, float]:
+        """Loss, error, and seconds or work, of the last iterate within a budget of work or seconds; infinite where
+        there is none."""
+        spent, other = (self.work, self.seconds) if clock == "work" else (self.seconds, self.work)
+        place = sum(one <= budget * 1.02 for one in spent) - 1
+        return (self.losses[place], self.errors[place], other[place]) if place >= 0 else (inf, inf, inf)
 
-    def reaches(self, loss: float) -> float:
-        """The work until the loss was no larger."""
-        return next((w for w, phi in zip(self.work, self.losses, strict=True) if phi <= loss), inf)
+    def reaches(self, loss: float, clock: str = "work") -> float:
+        """The work, or the seconds, until the loss was no larger."""
+        spent = self.work if clock == "work" else self.seconds
+        return next((one for one, phi in zip(spent, self.losses, strict=True) if phi <= loss), inf)
 
 
-def schedule(problem: str, method: str, budget: float) -> str:
-    """Limits of the iterations of each network, for a budget of work."""
+def schedule(problem: str, method: str, budget: float, clock: str) -> str:
+    """Limits of each network, for a budget of work or of seconds; of the iterations of the only one, without levels."""
     kind, _, base = method.partition("_")
-    if kind not in ("nested", "fmg"):
-        return ""
-    cost, sizes = ITERATION.get(base, 1.0), PROBLEMS[problem][1]
+    nested = kind in ("nested", "fmg")
+    case, cost = PROBLEMS[problem], ITERATION.get(base if nested else method, 1.0) * PROBLEMS[problem].batch
+    sizes = case.sizes
     solver = "snes" if "-snes_type" in METHODS[method][1] else "tao"
+    if clock == "seconds":
+        if not nested:
+            return f"{ENDLESS_ITERATIONS} -max_time {1.1 * budget}"
+        times = [*(SHARE * budget / len(sizes) for _ in sizes), 2.0 * (1.0 - SHARE) * budget]
+        words = "".join(f" -level_{level}_max_time {seconds}" for level, seconds in enumerate(times))
+        return f"{ENDLESS_ITERATIONS} -hier_nested{words}"
+    if not nested:
+        return str(max(2, round(1.3 * budget / cost)))
     # The evaluation at its start is a part of what a network costs.
     limits = [max(1, round((SHARE * budget / len(sizes) / size - 1.0) / cost)) for size in sizes]
     limits.append(max(1, round(2.0 * budget / cost)))  # the finest goes on until the budget is used
     words = "".join(f" -level_{level}_{solver}_max_it {limit}" for level, limit in enumerate(limits))
-    return f"-hier_nested -{words.strip()[1:]}"
+    return f"{ENDLESS_ITERATIONS} -hier_nested{words}"
 
 
-def train(problem: str, method: str, rate: float, seed: int, budget: float, words: Sequence[str]) -> Trace:
+def train(
+    problem: str, method: str, rate: float, seed: int, budget: float, words: Sequence[str], clock: str = "work"
+) -> Trace:
     """One run in a process of its own.
 
     Raises
@@ -135,22 +180,22 @@ def train(problem: str, method: str, rate: float, seed: int, budget: float, word
     SystemExit      it has no result; with what it said
     """
     assembly, options = METHODS[method]
-    base = method.removeprefix("nested_").removeprefix("fmg_")
-    limit = max(2, round(1.3 * budget / ITERATION.get(base, 1.0)))
     with tempfile.TemporaryDirectory() as folder:
-        line = f"-problem {problem} {PROBLEMS[problem][0]} {options.format(rate=rate)} {limit} {ENDLESS} -seed {seed}"
-        line += f" {schedule(problem, method, budget)} -out_dir {folder}"
+        # What is said last wins: the limit of the iterations ends the options of the method.
+        line = f"-problem {problem} {PROBLEMS[problem].options} {options.format(rate=rate)} "
+        line += f"{schedule(problem, method, budget, clock)} {ENDLESS} -seed {seed} -out_dir {folder}"
         command = [sys.executable, str(HERE / "charged.py"), assembly, *line.split(), *words]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         if ended.returncode not in (0, 1) or not (Path(folder) / "summary.json").is_file():
             raise SystemExit(f"{' '.join(command)}\n{ended.stderr}")
         with (Path(folder) / "history.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        work = [float(text) for text in (Path(folder) / "work.csv").read_text().split()]
+        with (Path(folder) / "work.csv").open(newline="") as file:
+            charged = [(float(work), float(loss)) for work, loss in csv.reader(file)]
     last = rows[-1]["stage"]
-    kept = [(spent, row) for spent, row in zip(work, rows, strict=True) if row["stage"] == last]
-    columns = ([float(row[name] or "nan") for _, row in kept] for name in ("wall_s", "objective", "rel_l2"))
-    return Trace([spent for spent, _ in kept], *columns)
+    kept = [(*one, row) for one, row in zip(charged, rows, strict=True) if row["stage"] == last]
+    seconds, errors = ([float(row[name] or "nan") for _, _, row in kept] for name in ("wall_s", "rel_l2"))
+    return Trace([work for work, _, _ in kept], seconds, [loss for _, loss, _ in kept], errors)
 
 
 def rate_of(problem: str, method: str) -> float:
@@ -189,6 +234,7 @@ def main() -> None:
         methods=list(METHODS),
         seeds=(0, 1, 2, 3, 4),
         work=(10.0, 25.0, 50.0, 150.0),
+        seconds=(0.0,),
         jobs=(1,),
         tune=(0,),
         rates=GRID,
@@ -198,13 +244,13 @@ def main() -> None:
         for name in names:
             if name not in known:
                 raise SystemExit(f"{what} {name}: choose from {', '.join(known)}")
-    middle = chosen.target[0]
+    clock, budgets = ("seconds", chosen.seconds) if chosen.seconds[0] else ("work", chosen.work)
     with ThreadPoolExecutor(chosen.jobs[0]) as pool:
         if chosen.tune[0]:
-            tune(chosen.problems, chosen.methods, chosen.rates, middle, pool)
+            tune(chosen.problems, chosen.methods, chosen.rates, chosen.target[0], pool)
             return
         for problem in chosen.problems:
-            compare(problem, chosen.methods, chosen.seeds, chosen.work, middle, words, pool)
+            compare(problem, chosen.methods, chosen.seeds, budgets, chosen.target[0], clock, words, pool)
 
 
 def compare(
@@ -213,37 +259,41 @@ def compare(
     seeds: Sequence[int],
     budgets: Sequence[float],
     middle: float,
+    clock: str,
     words: Sequence[str],
     pool: ThreadPoolExecutor,
 ) -> None:
     """The table of one problem."""
     losses = "".join(f"{f'loss {budget:g}':>10s}" for budget in budgets)
-    print(
-        f"{problem:18s}{losses}{f'error {middle:g}':>12s}{'to trlsr1':>12s}{'to adam':>12s}{'seconds':>9s}", flush=True
-    )
+    other = "seconds" if clock == "work" else "work"
+    print(f"{problem:20s}{losses}{f'error {middle:g}':>12s}{'to trlsr1':>12s}{'to adam':>12s}{other:>9s}", flush=True)
 
-    def traces(method: str, budget: float) -> list[Trace]:
-        rate = rate_of(problem, method)
-        started = [pool.submit(train, problem, method, rate, seed, budget, words) for seed in seeds]
+    def traces(of: str, method: str, budget: float) -> list[Trace]:
+        rate = rate_of(of, method)
+        started = [pool.submit(train, of, method, rate, seed, budget, words, clock) for seed in seeds]
         return [one.result() for one in started]
 
-    targets = {}
-    for name in ("trlsr1", "adam"):
-        targets[name] = statistics.median(one.at(middle)[0] for one in traces(name, middle))
+    of_targets = PROBLEMS[problem].targets or problem
+    kept = {name: traces(of_targets, name, max(middle, *budgets)) for name in ("trlsr1", "adam")}
+    targets = {name: statistics.median(one.at(middle, clock)[0] for one in runs) for name, runs in kept.items()}
     for method in methods:
         scheduled = method.startswith(("nested_", "fmg_"))
-        by_budget = {budget: traces(method, budget) for budget in (budgets if scheduled else budgets[-1:])}
+        by_budget = {
+            budget: kept[method] if method in kept and of_targets == problem else traces(problem, method, budget)
+            for budget in (budgets if scheduled else budgets[-1:])
+        }
         row = ""
         for budget in budgets:
             known = by_budget.get(budget, by_budget[budgets[-1]])
-            row += f"{statistics.median(one.at(budget)[0] for one in known):10.1e}"
+            row += f"{statistics.median(one.at(budget, clock)[0] for one in known):10.1e}"
         known = by_budget.get(middle, by_budget[budgets[-1]])
-        row += f"{statistics.median(one.at(middle)[1] for one in known):12.3f}"
+        row += f"{statistics.median(one.at(middle, clock)[1] for one in known):12.2e}"
         for name in ("trlsr1", "adam"):
-            least = [min(runs[k].reaches(targets[name]) for runs in by_budget.values()) for k in range(len(seeds))]
+            runs = by_budget.values()
+            least = [min(of_one[k].reaches(targets[name], clock) for of_one in runs) for k in range(len(seeds))]
             row += f"{statistics.median(least):12.1f}"
-        row += f"{statistics.median(one.at(middle)[2] for one in known):9.2f}"
-        print(f"{method:18s}{row}", flush=True)
+        row += f"{statistics.median(one.at(middle, clock)[2] for one in known):9.2f}"
+        print(f"{method:20s}{row}", flush=True)
 
 
 if __name__ == "__main__":

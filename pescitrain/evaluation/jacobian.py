@@ -302,7 +302,7 @@ class FunctionalJacobian(ChunkJacobian):
                 x,
                 scale.view(1),
                 normal,
-                None if data is None else data.view(1),
+                None if data is None else data.unsqueeze(0),
                 {},
                 constants.get("base"),
                 constants.get("factor"),

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import nn
 
+from pescitrain.errors import ProblemError
 from pescitrain.networks.device import evaluate
 from pescitrain.problem.classification import LabelledData
 from pescitrain.problem.operator import OperatorData
+from pescitrain.problem.regression import RegressionData
+from pescitrain.problem.surrogate import Surrogate
 
 Array = NDArray[np.float64]
 
@@ -77,6 +80,46 @@ class OperatorErrorMetric:
         self.comm.Allreduce(MPI.IN_PLACE, squares)
         largest = self.comm.allreduce(float(np.abs(difference).max(initial=0.0)), MPI.MAX)
         return Errors(float(np.sqrt(squares / data.squares).mean()), largest)
+
+
+class RegressionMetric:
+    """The root mean square over the quantities of their relative L2 errors ‖u − y‖ / ‖y‖, whatever their units.
+
+    Parameters
+    ----------
+    surrogate : Surrogate       (N, s) -> (N, k)
+    data : RegressionData       the same on all ranks; every rank evaluates its share of the samples
+
+    Raises
+    ------
+    ProblemError                other inputs or quantities than the surrogate has; one that is zero in all samples
+    """
+
+    name = "relative error"
+
+    def __init__(self, surrogate: Surrogate, data: RegressionData, comm: MPI.Intracomm) -> None:
+        self.surrogate, self.data, self.comm = surrogate, data, comm
+        inputs, quantities = surrogate.arguments["x"], len(surrogate.outputs)
+        if (data.inputs.shape[1], data.values.shape[1]) != (inputs, quantities):
+            raise ProblemError(
+                f"validation: inputs {data.inputs.shape} and values {data.values.shape} where the surrogate maps "
+                f"{inputs} inputs to {quantities} quantities"
+            )
+        self._norms = np.linalg.norm(data.values, axis=0)
+        if not self._norms.all():
+            column = int(self._norms.argmin())
+            raise ProblemError(
+                f"validation: {surrogate.outputs[column]} is zero in all samples and has no relative error; leave it out"
+            )
+        self._mine = slice(len(data) * comm.rank // comm.size, len(data) * (comm.rank + 1) // comm.size)
+
+    def evaluate(self) -> Errors:
+        """The error of the surrogate as it is now. Collective: two reductions."""
+        difference = evaluate(self.surrogate, self.data.inputs[self._mine]) - self.data.values[self._mine]
+        squares = (difference**2).sum(0)
+        self.comm.Allreduce(MPI.IN_PLACE, squares)
+        largest = self.comm.allreduce(float(np.abs(difference).max(initial=0.0)), MPI.MAX)
+        return Errors(float(np.sqrt((squares / self._norms**2).mean())), largest)
 
 
 class ClassificationMetric:

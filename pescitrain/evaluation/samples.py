@@ -45,7 +45,7 @@ class Chunk:
     x: Tensor  # (M, d)
     scale: Tensor  # (N,): √(weight · measure share · multiplier)
     normal: Tensor | None  # (M, d)
-    data: Tensor | None  # (N,), or (N, K) of an operator
+    data: Tensor | None  # (N,), (N, k) of several quantities, or (N, K) of an operator
     embedded: dict[str, Tensor]  # network -> (C, e, M)
     base: Tensor | None  # (C, fields used, M)
     factor: Tensor | None  # (C, fields used, M), or (C, fields · outputs, M)
@@ -209,7 +209,9 @@ class _Trace:
         other = {name: Field(name, coordinates, probe(name), normal) for name in names if partners}
         fields = {name: Field(name, coordinates, probe(name), normal, other.get(name)) for name in names}
         unknowns = {name: x.new_full((1,), u.initial) for name, u in self.problem.unknowns.items()}
-        known = gather_known(self.problem, x, fields, unknowns, normal, x.new_zeros(samples))
+        columns = self.term.data.shape[1:] if isinstance(self.term, Data) else ()
+        data = x.new_zeros((samples, *columns))
+        known = gather_known(self.problem, x, fields, unknowns, normal, data)
         with at_home(x.device):
             rows = stack_rows(self.term, self.term.residual(known), samples)
         if not self.wanted:

@@ -10,6 +10,9 @@ from pescitrain.problem.operator import OperatorSets as OperatorSets
 from pescitrain.problem.operator import OperatorSurrogate as OperatorSurrogate
 from pescitrain.problem.problem import Problem as Problem
 from pescitrain.problem.problem import Unknown as Unknown
+from pescitrain.problem.regression import Quantities as Quantities
+from pescitrain.problem.regression import RegressionData as RegressionData
+from pescitrain.problem.regression import RegressionProblem as RegressionProblem
 from pescitrain.problem.surrogate import Surrogate as Surrogate
 from pescitrain.problem.terms import Classes as Classes
 from pescitrain.problem.terms import Data as Data

@@ -24,6 +24,8 @@ SHIPPED: dict[str, str] = {
     "spirals": "pescitrain.problems.spirals:Spirals",
     "smiley": "pescitrain.problems.smiley:Smiley",
     "signals": "pescitrain.problems.signals:Signals",
+    "borehole": "pescitrain.problems.borehole:Borehole",
+    "diffusion_absorption": "pescitrain.problems.diffusion_absorption:DiffusionAbsorption",
     "deeponet": "pescitrain.problems.deeponet:DeepONet",
     "advection_operator": "pescitrain.problems.advection_operator:AdvectionOperator",
     "diffusion_operator": "pescitrain.problems.diffusion_operator:DiffusionOperator",

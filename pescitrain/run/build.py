@@ -17,7 +17,7 @@ from pescitrain.algebra.decomposition import PartitionType
 from pescitrain.errors import OptionError, ProblemError
 from pescitrain.evaluation import Evaluator, SamplingPlan, sample_terms
 from pescitrain.evaluation.batches import Batches
-from pescitrain.evaluation.metrics import ClassificationMetric, ErrorMetric, OperatorErrorMetric
+from pescitrain.evaluation.metrics import ClassificationMetric, ErrorMetric, OperatorErrorMetric, RegressionMetric
 from pescitrain.geometry import Box, Mesh, ReferenceField, Sampling
 from pescitrain.networks import (
     MLP,
@@ -40,6 +40,7 @@ from pescitrain.problem import (
     OperatorProblem,
     OperatorSurrogate,
     Problem,
+    RegressionProblem,
     Surrogate,
 )
 from pescitrain.problem.field import ByName
@@ -52,7 +53,7 @@ from pescitrain.run.loading import find_file
 from pescitrain.run.options import Settings
 
 Array = NDArray[np.float64]
-Metric = ErrorMetric | OperatorErrorMetric | ClassificationMetric
+Metric = ErrorMetric | OperatorErrorMetric | ClassificationMetric | RegressionMetric
 
 
 @dataclass
@@ -136,6 +137,9 @@ def error_metric(
     if isinstance(problem, ClassificationProblem):
         with together(comm, settings.problem):
             return ClassificationMetric(surrogate, problem.validation(), comm)
+    if isinstance(problem, RegressionProblem):
+        with together(comm, settings.problem):
+            return RegressionMetric(surrogate, problem.validation(), comm)
     return create_metric(problem, settings, domain, surrogate, comm)
 
 
@@ -189,9 +193,10 @@ def bounding_box(problem: Problem, domain: Box | Mesh) -> tuple[list[float], lis
 
 
 def create_lifting(problem: Problem, settings: Settings, domain: Box | Mesh) -> Lifting | None:
-    """The ansatz of ``-bc_enforce hard``: the problem's own, or one from the boundary of the mesh."""
+    """The ansatz of ``-bc_enforce hard``: the problem's own, or one from the boundary of the mesh; of a regression its
+    scaling."""
     if settings.bc_enforce == "soft" or isinstance(problem, OperatorProblem):
-        return None
+        return problem.scaling() if isinstance(problem, RegressionProblem) else None
     lifting = problem.lifting()
     if lifting is not None:
         return lifting

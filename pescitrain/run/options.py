@@ -110,7 +110,7 @@ class SampleOptions:
     sample_batch: int = option(
         0,
         "samples of all terms together that an iteration sees, another batch each time, for adam, adagrad, mladagrad, "
-        "rmtr, sgd and soap; 0: all",
+        "rmtr, sgd and soap; history.csv has the objectives of batches, summary.json that of all samples; 0: all",
         minimum=0,
     )
     sample_chunk: int | None = option(
@@ -243,7 +243,8 @@ class StageOptions:
     )
     hier_type: str = option(
         "both",
-        "how networks are coarsened from level to level, for -pc_type mg, -hier_nested, rmtr, mladagrad and fas",
+        "what is merged by twos from level to level, an odd last one staying as it is: layers (steps of a resnet), neurons, "
+        "or both; for -pc_type mg, -hier_nested, rmtr, mladagrad and fas",
         choices=("depth", "width", "both"),
     )
     hier_levels: int = option(2, "networks of the hierarchy, the trained one among them", minimum=1)

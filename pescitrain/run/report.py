@@ -20,6 +20,7 @@ import torch
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from pescitrain.evaluation import Evaluator
 from pescitrain.evaluation.metrics import Errors
 from pescitrain.networks.device import describe
 from pescitrain.problem import OperatorData
@@ -81,7 +82,9 @@ def write_summary(
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak_mb = evaluator.comm.allreduce(peak_kb / 1024.0, MPI.MAX)
     last = results[-1] if results else None
-    objective = float(history.final[4]) if history.final else math.nan
+    objective, terms = float(history.final[4]) if history.final else math.nan, _last_terms(history)
+    if evaluator.batches is not None and history.final:
+        objective, terms = _over_all_samples(evaluator)
     summary: dict[str, Any] = {
         "problem": settings.problem,
         "solver": last.solver if last else None,
@@ -103,7 +106,7 @@ def write_summary(
         "max_error": errors.maximum if errors and math.isfinite(errors.maximum) else None,
         "test_rel_l2": test_errors.rel_l2 if test_errors and math.isfinite(test_errors.rel_l2) else None,
         "unknowns": {name: float(p.detach()[0]) for name, p in evaluator.parameters.unknowns.items()},
-        "terms": dict(zip(evaluator.term_names, _last_terms(history), strict=False)),
+        "terms": dict(zip(evaluator.term_names, terms, strict=False)),
         "wall_s": round(wall_s, 4),
         "setup_s": round(setup_s, 4),
         "torch_s": round(evaluator.arithmetic.seconds, 4),
@@ -119,6 +122,17 @@ def write_summary(
     if evaluator.comm.rank == 0:
         (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     return summary
+
+
+def _over_all_samples(evaluator: Evaluator) -> tuple[float, list[float]]:
+    """φ and its terms at the parameters as they are, not those of a batch; charged to nobody. Collective."""
+    assert evaluator.batches is not None
+    number, before = evaluator.batches.number, evaluator.counters.objective
+    evaluator.batches.show(None)
+    value = evaluator.objective(evaluator.parameters.current())
+    evaluator.batches.show(number)
+    evaluator.counters.objective = before
+    return value.objective, value.terms.tolist()
 
 
 def _last_terms(history: History) -> list[float]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pescitrain.problem import ClassificationProblem, OperatorProblem
+from pescitrain.problem import ClassificationProblem, OperatorProblem, RegressionProblem
 from pescitrain.problems import SHIPPED, load
 
 from .exact_solutions import SOLUTIONS, Loader
 
 
 def test_all_shipped_problems_have_a_solution_here() -> None:
-    from_data = (OperatorProblem, ClassificationProblem)
+    from_data = (OperatorProblem, ClassificationProblem, RegressionProblem)
     assert set(SOLUTIONS) == {name for name in SHIPPED if not issubclass(load(name), from_data)}
 
 

@@ -17,7 +17,14 @@ from pescitrain.evaluation import Evaluator, SamplingPlan, sample_terms
 from pescitrain.geometry import Box, Mesh, Sampling
 from pescitrain.networks import MLP, ScaleToUnitBox
 from pescitrain.networks.parameters import FlatParameters
-from pescitrain.problem import ClassificationProblem, OperatorProblem, Problem, Residual, Surrogate
+from pescitrain.problem import (
+    ClassificationProblem,
+    OperatorProblem,
+    Problem,
+    RegressionProblem,
+    Residual,
+    Surrogate,
+)
 from pescitrain.problem.surrogate import network_outputs
 from pescitrain.problems import SHIPPED, load
 from pescitrain.solvers.outcome import GaussNewtonSettings
@@ -46,7 +53,8 @@ def test_a_problem_says_what_the_command_needs(name: str) -> None:
     assert problem.networks_of_fields()
     assert (problem.domain() is None) == (problem.mesh is not None)
     known = problem.exact is not None or problem.reference() is not None
-    assert known or (isinstance(problem, OperatorProblem | ClassificationProblem) and len(problem.validation()))
+    from_data = OperatorProblem | ClassificationProblem | RegressionProblem
+    assert known or (isinstance(problem, from_data) and len(problem.validation()))
     if problem.defaults.get("bc_enforce") == "hard":
         assert problem.lifting() is not None
 

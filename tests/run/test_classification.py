@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from run.commands import column, command, process, summary  # pyright: ignore[reportMissingImports]
 
 from pescitrain import load_model
@@ -17,8 +18,6 @@ def test_a_preconditioned_method_learns_the_arms_of_a_spiral(tmp_path):
     assert ended.code == 0, ended.err
     assert "wrong classes 0.0e+00" in ended.out
     data = Spirals(samples=120).validation()
-    import torch
-
     logits = load_model(tmp_path / "run")(torch.from_numpy(data.inputs))
     assert (logits.argmax(1).numpy() == data.labels).all()
     assert summary(tmp_path / "run")["rel_l2"] == 0.0
@@ -43,6 +42,10 @@ def test_batches_take_the_same_path_on_two_ranks_and_after_a_restart(tmp_path):
     ended = command(*words, "-tao_max_it", 20, "-ckpt_restart", again / "checkpoint", "-out_dir", again)
     assert ended.code == 0
     assert np.array_equal(column(again, "objective"), column(one, "objective"))
+    data = Spirals(samples=120).training()
+    probabilities = load_model(one)(torch.from_numpy(data.inputs)).log_softmax(1).detach().numpy()
+    loss = -probabilities[np.arange(120), data.labels].mean()
+    assert summary(one)["objective"] == pytest.approx(loss, rel=1e-12)  # of all samples, whatever the last batch was
     share = 1.0 / (120 // 17)
     counts = json.loads((again / "summary.json").read_text())["evaluations"]
     assert counts["gradient"] == pytest.approx(21 * share)
