@@ -1,6 +1,4 @@
-"""The command in this process, with the work of every row of history.csv in ``work.csv`` beside it, and the objective
-over all samples, which is not that of the batches of ``-sample_batch``. Seconds are those of the processor, so that other
-programs do not count.
+"""The command in this process; ``work.csv`` has the work of each row of history.csv and the objective over all samples.
 
     python examples/multilevel/charged.py none|blocks|dense [options of the command]
 
@@ -8,7 +6,8 @@ Work is in passes of the finest network over all samples that give φ and ∇φ,
 of one, J v and Jᵀw a third each, a linearization of k rows a sample (1 + k) / 3; what a coarser network does counts by
 its share of the parameters, a batch by its share of the samples. What is made of a linearization is charged, too:
 ``blocks`` for the entries of the diagonal blocks of the layers, ``dense`` for JᵀJ in half of the dimension and its
-factors.
+factors. The objective of history.csv is that of a batch, where there are batches. Seconds are those of the processor,
+so that other programs do not count.
 """
 
 from __future__ import annotations

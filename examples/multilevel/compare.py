@@ -59,8 +59,12 @@ PROBLEMS = {
         batch=0.1,
         targets="spirals",
     ),
-    "smiley": Case("-net_depth 29 -hier_type depth -hier_levels 3", (0.2847, 0.526)),
-    "signals": Case("-net_depth 33 -hier_type depth -hier_levels 3", (0.346, 0.564)),
+    "smiley": Case(
+        "-problem_samples 1000 -problem_tests 1000 -net_depth 29 -hier_type depth -hier_levels 3", (0.2847, 0.526)
+    ),
+    "signals": Case(
+        "-problem_samples 1000 -problem_tests 1000 -net_depth 33 -hier_type depth -hier_levels 3", (0.346, 0.564)
+    ),
     "borehole": Case("-hier_type width -hier_levels 3", (0.0925, 0.290)),
     "diffusion_absorption": Case("-hier_type depth -hier_levels 3", (0.295, 0.530)),
     "burgers": Case(
@@ -205,19 +209,24 @@ def rate_of(problem: str, method: str) -> float:
 
 
 def tune(
-    problems: Sequence[str], methods: Sequence[str], rates: Sequence[float], budget: float, pool: ThreadPoolExecutor
+    problems: Sequence[str],
+    methods: Sequence[str],
+    rates: Sequence[float],
+    budget: float,
+    clock: str,
+    pool: ThreadPoolExecutor,
 ) -> None:
-    """Print the best rate of each method that has one."""
+    """Print the best rate of each method that has one, for a budget of work or seconds."""
     for method in methods:
         if "{rate}" not in METHODS[method][1]:
             continue
         for problem in problems:
             started = {
-                rate: [pool.submit(train, problem, method, rate, seed, budget, ()) for seed in (100, 101, 102)]
+                rate: [pool.submit(train, problem, method, rate, seed, budget, (), clock) for seed in (100, 101, 102)]
                 for rate in rates
             }
             losses = {
-                rate: statistics.median(one.result().at(budget)[0] for one in several)
+                rate: statistics.median(one.result().at(budget, clock)[0] for one in several)
                 for rate, several in started.items()
             }
             finite = {rate: loss for rate, loss in losses.items() if not isnan(loss)}
@@ -247,7 +256,7 @@ def main() -> None:
     clock, budgets = ("seconds", chosen.seconds) if chosen.seconds[0] else ("work", chosen.work)
     with ThreadPoolExecutor(chosen.jobs[0]) as pool:
         if chosen.tune[0]:
-            tune(chosen.problems, chosen.methods, chosen.rates, chosen.target[0], pool)
+            tune(chosen.problems, chosen.methods, chosen.rates, chosen.target[0], clock, pool)
             return
         for problem in chosen.problems:
             compare(problem, chosen.methods, chosen.seeds, budgets, chosen.target[0], clock, words, pool)

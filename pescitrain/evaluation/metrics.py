@@ -109,7 +109,7 @@ class RegressionMetric:
         if not self._norms.all():
             column = int(self._norms.argmin())
             raise ProblemError(
-                f"validation: {surrogate.outputs[column]} is zero in all samples and has no relative error; leave it out"
+                f"validation: {surrogate.outputs[column]} is zero in all samples and has no relative error"
             )
         self._mine = slice(len(data) * comm.rank // comm.size, len(data) * (comm.rank + 1) // comm.size)
 

@@ -243,8 +243,8 @@ class StageOptions:
     )
     hier_type: str = option(
         "both",
-        "what is merged by twos from level to level, an odd last one staying as it is: layers (steps of a resnet), neurons, "
-        "or both; for -pc_type mg, -hier_nested, rmtr, mladagrad and fas",
+        "what is merged by twos from level to level, an odd last one staying as it is: layers (steps of a resnet), "
+        "neurons, or both; for -pc_type mg, -hier_nested, rmtr, mladagrad and fas",
         choices=("depth", "width", "both"),
     )
     hier_levels: int = option(2, "networks of the hierarchy, the trained one among them", minimum=1)
