@@ -31,6 +31,7 @@ from pescitrain.problem import (
     Neumann,
     Periodic,
     Problem,
+    Quantities,
     Residual,
     Robin,
     Surrogate,
@@ -267,6 +268,14 @@ def _classes() -> Toy:
     return Toy([Classes(points, random.integers(0, 3, 11), weight=2.0)], fields=("a", "b", "c"))
 
 
+def _quantities() -> Toy:
+    random = np.random.default_rng(3)
+    points, values = random.uniform(-1.0, 1.0, (11, 2)), random.standard_normal((11, 3)) * [1.0, 10.0, 0.1]
+    scaling = Lifting(lambda: [1.0, -2.0, 0.3], lambda: [1.0, 10.0, 0.1], ())
+    term = Quantities(points, values, units=[1.0, 10.0, 0.1], weight=2.0)
+    return Toy([term], fields=("a", "b", "c"), lifting=scaling)
+
+
 CASES = {
     "poisson": Case(_poisson),
     "poisson, gelu": Case(_poisson, mlp(activation="gelu")),
@@ -285,6 +294,7 @@ CASES = {
     "second field only": Case(_second_field_only),
     "data at one point": Case(_one_point),
     "classes": Case(_classes),
+    "quantities": Case(_quantities),
 }
 
 

@@ -60,11 +60,13 @@ def main(assembly: str, words: list[str]) -> int:
                 csv.writer(file).writerow([passes + self.made, self.objective_of_all(iterate)])
             super().record(stage, iterate)
 
-        def objective_of_all(self, iterate: Iterate) -> float:
-            """Charged to nobody."""
+        def objective_of_all(self, iterate: Iterate) -> float | str:
+            """Charged to nobody; empty between the iterations where errors are measured, if there are batches."""
             batches, counters = self.evaluator.batches, self.evaluator.counters
             if batches is None or batches.number is None:
                 return float(iterate.objective)
+            if iterate.iteration % self.error_interval:
+                return ""
             number, before = batches.number, counters.objective
             with self.clock.paused():
                 batches.show(None)

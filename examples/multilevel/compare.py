@@ -127,7 +127,7 @@ ITERATION = {
 GRID = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 SHARE = 0.8
 ENDLESS_ITERATIONS = "1000000"
-ENDLESS = "-tao_gatol 0 -tao_grtol 0 -ckpt_interval 1000000 -out_pictures false -out_error_interval 1"
+ENDLESS = "-tao_gatol 0 -tao_grtol 0 -ckpt_interval 1000000 -out_pictures false"
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,7 @@ def train(
         # What is said last wins: the limit of the iterations ends the options of the method.
         line = f"-problem {problem} {PROBLEMS[problem].options} {options.format(rate=rate)} "
         line += f"{schedule(problem, method, budget, clock)} {ENDLESS} -seed {seed} -out_dir {folder}"
+        line += f" -out_error_interval {1 if PROBLEMS[problem].batch == 1.0 else 10}"
         command = [sys.executable, str(HERE / "charged.py"), assembly, *line.split(), *words]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         if ended.returncode not in (0, 1) or not (Path(folder) / "summary.json").is_file():
@@ -195,11 +196,11 @@ def train(
         with (Path(folder) / "history.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         with (Path(folder) / "work.csv").open(newline="") as file:
-            charged = [(float(work), float(loss)) for work, loss in csv.reader(file)]
+            charged = list(csv.reader(file))
     last = rows[-1]["stage"]
-    kept = [(*one, row) for one, row in zip(charged, rows, strict=True) if row["stage"] == last]
+    kept = [(*one, row) for one, row in zip(charged, rows, strict=True) if row["stage"] == last and one[1]]
     seconds, errors = ([float(row[name] or "nan") for _, _, row in kept] for name in ("wall_s", "rel_l2"))
-    return Trace([work for work, _, _ in kept], seconds, [loss for _, loss, _ in kept], errors)
+    return Trace([float(work) for work, _, _ in kept], seconds, [float(loss) for _, loss, _ in kept], errors)
 
 
 def rate_of(problem: str, method: str) -> float:
