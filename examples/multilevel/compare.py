@@ -77,8 +77,8 @@ PROBLEMS = {
 }
 
 RATES = {
-    "adam": {"spirals": 3e-2, "spirals65": 3e-2, "smiley": 1e-1, "signals": 3e-2},
-    "nested_adam": {"spirals": 1e-2, "spirals65": 1e-2, "smiley": 1e-2, "signals": 1e-2},
+    "adam": {"spirals": 3e-2, "spirals65": 3e-2, "spirals_batch": 3e-2, "smiley": 3e-1, "signals": 1e-1},
+    "nested_adam": {"spirals": 1e-2, "spirals65": 1e-2, "spirals_batch": 1e-2, "smiley": 3e-2, "signals": 1e-1},
     "adagrad": dict.fromkeys(PROBLEMS, 3.0),
     "nested_adagrad": dict.fromkeys(PROBLEMS, 3e-1),
     "mladagrad": dict.fromkeys(PROBLEMS, 1.0),
@@ -119,6 +119,7 @@ ITERATION = {
     "mladagrad": 4.5,
     "asadagrad": 5.0,
     "rmtr": 7.0,
+    "fmg_rmtr": 9.5,
     "rmtr_w": 20.0,
     "rmtr_gn": 30.0,
     "lbfgs": 1.1,
@@ -156,8 +157,8 @@ def schedule(problem: str, method: str, budget: float, clock: str) -> str:
     """Limits of each network, for a budget of work or of seconds; of the iterations of the only one, without levels."""
     kind, _, base = method.partition("_")
     nested = kind in ("nested", "fmg")
-    case, cost = PROBLEMS[problem], ITERATION.get(base if nested else method, 1.0) * PROBLEMS[problem].batch
-    sizes = case.sizes
+    cost = ITERATION.get(method, ITERATION.get(base, 1.0) if nested else 1.0) * PROBLEMS[problem].batch
+    sizes = PROBLEMS[problem].sizes
     solver = "snes" if "-snes_type" in METHODS[method][1] else "tao"
     if clock == "seconds":
         if not nested:

@@ -33,6 +33,24 @@ def test_methods_are_tabled_by_work():
     assert spent <= 10.2  # it is the method that the target is from
 
 
+def test_the_loss_of_batches_is_that_of_all_samples_where_it_is_measured(tmp_path):
+    words = ("-tao_type", "adam", "-sample_batch", "10", "-tao_max_it", "6", "-out_error_interval", "3")
+    work_of(tmp_path / "adam", "none", *words)
+    losses = [line.split(",")[1] for line in (tmp_path / "adam" / "work.csv").read_text().split()]
+    assert [bool(loss) for loss in losses] == [True, False, False, True, False, False, True]
+    assert float(losses[-1]) == pytest.approx(summary(tmp_path / "adam")["objective"], rel=1e-12)
+
+
+def test_budgets_may_be_seconds():
+    words = "--problems borehole --methods nested_lbfgs --seeds 0 --seconds 0.5 --target 0.5".split()
+    ended = program([sys.executable, str(FOLDER / "compare.py"), *words, "-problem_samples", "20", "-net_depth", "1"])
+    assert ended.code == 0, ended.err
+    head, row = (line.split() for line in ended.out.splitlines())
+    assert head == ["borehole", "loss", "0.5", "error", "0.5", "to", "trlsr1", "to", "adam", "work"]
+    # Half a square of a quantity of deviation one: what the mean of the samples would cost.
+    assert 0.0 < float(row[1]) < 0.5
+
+
 def test_a_closure_is_a_unit_and_products_are_thirds_by_the_size_of_the_network(tmp_path):
     work, ended = work_of(tmp_path / "lbfgs", "none", "-tao_type", "lbfgs", "-tao_max_it", "4")
     assert work[-1] == pytest.approx(ended["closures"])
