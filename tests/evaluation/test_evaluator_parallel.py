@@ -19,8 +19,16 @@ def close(one, other, tolerance=ROUND_OFF):
     np.testing.assert_allclose(one, other, rtol=0.0, atol=tolerance * np.abs(other).max())
 
 
-FACTORS = ("poisson", "two networks", "wave, periodic term", "inverse", "mixed outputs", "beam of order four")
-FUNCTIONS = ("wave, periodic term", "inverse")
+FACTORS = (
+    "poisson",
+    "two networks",
+    "wave, periodic term",
+    "inverse",
+    "mixed outputs",
+    "beam of order four",
+    "quantities",
+)
+FUNCTIONS = ("wave, periodic term", "inverse", "quantities")
 
 
 @pytest.mark.parametrize(
