@@ -41,13 +41,15 @@ class Case:
     """A problem as it is trained.
 
     ``sizes``: parameters of the coarser networks beside those of the finest, the coarsest first; ``batch``: what an
-    iteration sees of all samples; ``targets``: the case whose losses are to be reached, where it is another one.
+    iteration sees of all samples; ``targets``: the case whose losses are to be reached, where it is another one;
+    ``cycle``: about what an iteration of full multigrid with ``rmtr`` costs on its network.
     """
 
     options: str
     sizes: tuple[float, ...]
     batch: float = 1.0
     targets: str = ""
+    cycle: float = 7.0
 
 
 PROBLEMS = {
@@ -77,8 +79,8 @@ PROBLEMS = {
 }
 
 RATES = {
-    "adam": {"spirals": 3e-2, "spirals65": 3e-2, "spirals_batch": 3e-2, "smiley": 3e-1, "signals": 1e-1},
-    "nested_adam": {"spirals": 1e-2, "spirals65": 1e-2, "spirals_batch": 1e-2, "smiley": 3e-2, "signals": 1e-1},
+    "adam": dict.fromkeys(PROBLEMS, 3e-2) | {"smiley": 3e-1, "signals": 1e-1},
+    "nested_adam": dict.fromkeys(PROBLEMS, 1e-2) | {"smiley": 3e-2, "signals": 1e-1},
     "adagrad": dict.fromkeys(PROBLEMS, 3.0),
     "nested_adagrad": dict.fromkeys(PROBLEMS, 3e-1),
     "mladagrad": dict.fromkeys(PROBLEMS, 1.0),
@@ -119,7 +121,6 @@ ITERATION = {
     "mladagrad": 4.5,
     "asadagrad": 5.0,
     "rmtr": 7.0,
-    "fmg_rmtr": 9.5,
     "rmtr_w": 20.0,
     "rmtr_gn": 30.0,
     "lbfgs": 1.1,
@@ -157,19 +158,19 @@ def schedule(problem: str, method: str, budget: float, clock: str) -> str:
     """Limits of each network, for a budget of work or of seconds; of the iterations of the only one, without levels."""
     kind, _, base = method.partition("_")
     nested = kind in ("nested", "fmg")
-    cost = ITERATION.get(method, ITERATION.get(base, 1.0) if nested else 1.0) * PROBLEMS[problem].batch
-    sizes = PROBLEMS[problem].sizes
+    case = PROBLEMS[problem]
+    cost = case.cycle if method == "fmg_rmtr" else case.batch * ITERATION.get(base if nested else method, 1.0)
     solver = "snes" if "-snes_type" in METHODS[method][1] else "tao"
     if clock == "seconds":
         if not nested:
             return f"{ENDLESS_ITERATIONS} -max_time {1.1 * budget}"
-        times = [*(SHARE * budget / len(sizes) for _ in sizes), 2.0 * (1.0 - SHARE) * budget]
+        times = [*(SHARE * budget / len(case.sizes) for _ in sizes), 2.0 * (1.0 - SHARE) * budget]
         words = "".join(f" -level_{level}_max_time {seconds}" for level, seconds in enumerate(times))
         return f"{ENDLESS_ITERATIONS} -hier_nested{words}"
     if not nested:
         return str(max(2, round(1.3 * budget / cost)))
     # The evaluation at its start is a part of what a network costs.
-    limits = [max(1, round((SHARE * budget / len(sizes) / size - 1.0) / cost)) for size in sizes]
+    limits = [max(1, round((SHARE * budget / len(case.sizes) / size - 1.0) / cost)) for size in case.sizes]
     limits.append(max(1, round(2.0 * budget / cost)))  # the finest goes on until the budget is used
     words = "".join(f" -level_{level}_{solver}_max_it {limit}" for level, limit in enumerate(limits))
     return f"{ENDLESS_ITERATIONS} -hier_nested{words}"
