@@ -62,10 +62,14 @@ PROBLEMS = {
         targets="spirals",
     ),
     "smiley": Case(
-        "-problem_samples 1000 -problem_tests 1000 -net_depth 29 -hier_type depth -hier_levels 3", (0.2847, 0.526)
+        "-problem_samples 1000 -problem_tests 1000 -net_depth 29 -hier_type depth -hier_levels 3",
+        (0.2847, 0.526),
+        cycle=9.5,
     ),
     "signals": Case(
-        "-problem_samples 1000 -problem_tests 1000 -net_depth 33 -hier_type depth -hier_levels 3", (0.346, 0.564)
+        "-problem_samples 1000 -problem_tests 1000 -net_depth 33 -hier_type depth -hier_levels 3",
+        (0.346, 0.564),
+        cycle=9.5,
     ),
     "borehole": Case("-hier_type width -hier_levels 3", (0.0925, 0.290)),
     "diffusion_absorption": Case("-hier_type depth -hier_levels 3", (0.295, 0.530)),
@@ -164,7 +168,7 @@ def schedule(problem: str, method: str, budget: float, clock: str) -> str:
     if clock == "seconds":
         if not nested:
             return f"{ENDLESS_ITERATIONS} -max_time {1.1 * budget}"
-        times = [*(SHARE * budget / len(case.sizes) for _ in sizes), 2.0 * (1.0 - SHARE) * budget]
+        times = [*(SHARE * budget / len(case.sizes) for _ in case.sizes), 2.0 * (1.0 - SHARE) * budget]
         words = "".join(f" -level_{level}_max_time {seconds}" for level, seconds in enumerate(times))
         return f"{ENDLESS_ITERATIONS} -hier_nested{words}"
     if not nested:
