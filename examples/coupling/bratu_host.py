@@ -76,8 +76,10 @@ class Bratu:
 
 
 def draws(count, seed):
-    """Parameters (count, 2): λ in [0.5, 5], ε in [0.5, 2]."""
-    return np.random.default_rng(seed).uniform((0.5, 0.5), (5.0, 2.0), (count, 2))
+    """Parameters (count, 2): ε in [0.5, 2], and λ from a half to nearly all of the largest that has a solution."""
+    random = np.random.default_rng(seed)
+    anisotropy, share = random.uniform(0.5, 2.0, count), random.uniform(0.5, 0.98, count)
+    return np.column_stack((share * 3.4 * (1.0 + anisotropy), anisotropy))
 
 
 def main():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,17 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from petsc4py import PETSc
-from torch import nn
 
 from pescitrain.coupling.guest_options import Given, check_guest_names, guest_options
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import sample_terms
 from pescitrain.networks.device import evaluate
 from pescitrain.problem import OperatorSurrogate, Problem, Surrogate
-from pescitrain.problem.operator import BasisFunctions
 from pescitrain.run.build import Setup, build, error_metric, samples_at_a_time, sampling_plan, term_weights
 from pescitrain.run.checkpoint import State
-from pescitrain.run.model import export_model
+from pescitrain.run.model import export_basis, export_model
 from pescitrain.run.options import Settings, StageOptions, read
 from pescitrain.run.refreshes import create_refreshes
 from pescitrain.run.stages import cause_of, create_solver
@@ -268,7 +266,8 @@ class Solver:
         ------
         OptionError     it cannot be written, torch cannot export the network, or there is no onnxscript
         """
-        return self._export(self.surrogate, self._setup.surrogate.arguments, Path(path))
+        surrogate = self.surrogate
+        return self._written(Path(path), lambda path: export_model(surrogate, surrogate.arguments, path))
 
     def save_basis(self, path: str | Path) -> Path:
         """Write the functions (K, d) -> (K, p) of an operator's trunk, for :class:`~pescitrain.NetworkPC`. Collective.
@@ -280,13 +279,12 @@ class Solver:
         surrogate = self.surrogate
         if not isinstance(surrogate, OperatorSurrogate):
             raise OptionError("Solver.save_basis: only an operator has a trunk; this problem has fields")
-        arguments = {"locations": surrogate.arguments["locations"]}
-        return self._export(BasisFunctions(surrogate), arguments, Path(path))
+        return self._written(Path(path), lambda path: export_basis(surrogate, path))
 
-    def _export(self, module: nn.Module, arguments: Mapping[str, int], path: Path) -> Path:
+    def _written(self, path: Path, export: Callable[[Path], str]) -> Path:
         comm, trouble = self._setup.evaluator.comm, ""
         if comm.rank == 0:
-            trouble = export_model(module, arguments, path)
+            trouble = export(path)
         trouble = comm.bcast(trouble)
         if trouble:
             raise OptionError(f"Solver: {path} cannot be written: {trouble}")

@@ -15,20 +15,28 @@ from torch import Tensor, nn
 
 from pescitrain.errors import PescitrainError
 from pescitrain.networks.device import HOST
-from pescitrain.problem import Surrogate
+from pescitrain.problem import OperatorSurrogate, Surrogate
+from pescitrain.problem.operator import BasisFunctions
 
 
 def save_model(surrogate: Surrogate, folder: Path) -> tuple[Path | None, str]:
-    """Write ``model.pt2`` by :func:`export_model`.
+    """Write ``model.pt2`` by :func:`export_model`, and of an operator the functions of its trunk as ``basis.pt2``.
 
     Returns the path and an empty text, or None and why the surrogate cannot be exported; the weights then are in
     ``weights.pt``. Not collective; for one rank.
     """
     path = folder / "model.pt2"
     reason = export_model(surrogate, surrogate.arguments, path)
+    if isinstance(surrogate, OperatorSurrogate) and not reason:
+        export_basis(surrogate, folder / "basis.pt2")
     if reason:
         torch.save(copy.deepcopy(surrogate).to(HOST).state_dict(), folder / "weights.pt")
     return (None if reason else path), reason
+
+
+def export_basis(surrogate: OperatorSurrogate, path: Path) -> str:
+    """As :func:`export_model`, the functions that an operator combines: locations (K, d) -> (K, p)."""
+    return export_model(BasisFunctions(surrogate), {"locations": surrogate.arguments["locations"]}, path)
 
 
 def export_model(module: nn.Module, arguments: Mapping[str, int], path: Path) -> str:
