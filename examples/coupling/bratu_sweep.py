@@ -33,8 +33,8 @@ def main():
         solve(host, parameters)
         snapshots.append(parameters, host.x)
     problem = pescitrain.SnapshotProblem(*snapshots.split((0.8, 0.2)))
-    settings = {"tao_type": "lm", "tao_max_it": 200, "net_trunk": "pod", "net_basis": 10, "net_width": 16, "net_depth": 2}
-    solver = pescitrain.Solver(problem, settings)
+    network = {"net_trunk": "pod", "net_basis": 10, "net_width": 16, "net_depth": 2}
+    solver = pescitrain.Solver(problem, {"tao_type": "lm", "tao_max_it": 200, **network})
     PETSc.Sys.Print(f"trained: {solver.solve()}")
     guess = pescitrain.InitialGuess(solver, host.da, lambda: (host.rate, host.anisotropy))
     # -- coupled

@@ -118,9 +118,10 @@ def main():
         inputs.append([wave_number, *amplitudes])
         values.append(coarse.x.array_r.copy())
     data = pescitrain.OperatorData(inputs, coarse.nodes, values, PETSc.COMM_WORLD.tompi4py())
-    settings = {"tao_type": "lbfgs", "tao_lbfgs_history": 50, "tao_max_it": 300, "net_width": 48, "net_depth": 2}
+    settings = {"tao_type": "lm", "tao_lm_space": "krylov", "pc_type": "kfac", "net_width": 48, "net_depth": 2}
+    settings |= {"bc_enforce": "hard", "tao_max_it": 30}
     problem = pescitrain.SnapshotProblem(data, factor=lambda x, y: 16.0 * x * (1.0 - x) * y * (1.0 - y))
-    solver = pescitrain.Solver(problem, {**settings, "bc_enforce": "hard"})
+    solver = pescitrain.Solver(problem, settings)
     name = options.getString("basis", "basis.pt2")
     untrained = two_level("untrained_", solver.save_basis(f"untrained_{name}"))
     PETSc.Sys.Print(f"trained: {solver.solve()}")
