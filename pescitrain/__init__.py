@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pescitrain.coupling.exchange import Exchange as Exchange
     from pescitrain.coupling.host_equations import PETScResidual as PETScResidual
     from pescitrain.coupling.initial_guess import InitialGuess as InitialGuess
     from pescitrain.coupling.network_pc import NetworkPC as NetworkPC
@@ -91,6 +92,7 @@ _HOME = {
     "Snapshots": "snapshots.collection",
     "load_model": "run.model",
     "PETScResidual": "coupling.host_equations",
+    "Exchange": "coupling.exchange",
     "InitialGuess": "coupling.initial_guess",
     "NetworkPC": "coupling.network_pc",
     **dict.fromkeys(("AddedTendency", "PointwiseLaw"), "coupling.pointwise_law"),

@@ -19,13 +19,13 @@ from petsc4py import PETSc
 class Bratu:
     """The discrete equations and their SNES, whose options are those of the command line."""
 
-    def __init__(self, size):
+    def __init__(self, size, comm=PETSc.COMM_WORLD):
         self.size, self.rate, self.anisotropy = size, 1.0, 1.0
-        self.da = PETSc.DMDA().create([size, size], dof=1, stencil_width=1, comm=PETSc.COMM_WORLD)
+        self.da = PETSc.DMDA().create([size, size], dof=1, stencil_width=1, comm=comm)
         self.da.setUniformCoordinates(0.0, 1.0, 0.0, 1.0)
         self.local = self.da.createLocalVec()
         self.x = self.da.createGlobalVec()
-        self.snes = PETSc.SNES().create(PETSc.COMM_WORLD)
+        self.snes = PETSc.SNES().create(comm)
         self.snes.setDM(self.da)
         self.snes.setFunction(self.function, self.da.createGlobalVec())
         self.snes.setJacobian(self.jacobian, self.da.createMat())

@@ -1,21 +1,22 @@
-"""Some ranks of a job simulate while others train: snapshots go one way, parameters of the network the other."""
+"""Some ranks of a job simulate while others train: snapshots go one way, networks the other."""
 
 from __future__ import annotations
 
+import io
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
-from numpy.typing import NDArray
+from torch import nn
 
 from pescitrain.errors import OptionError
+from pescitrain.run.model import load_model
 from pescitrain.snapshots.collection import Snapshots
 
-Array = NDArray[np.float64]
-
-ROWS, PARAMETERS = 1, 2
+ROWS, MODEL = 1, 2
 """Tags."""
 
 PAUSE = 1e-3
@@ -69,7 +70,7 @@ class Exchange:
         self._partner = None if self.trains else partners[world.rank]
         self._sources = [rank for rank, partner in enumerate(partners) if partner == world.rank]
         self._sent, self._done = _Sent(), 0
-        self._open = set(self._sources)
+        self._open, self._ended = set(self._sources), False
 
     def share(self, snapshots: Snapshots | None) -> Snapshots:
         """The training side's snapshots, empty, of the locations that the simulating side's have. Collective on all.
@@ -125,23 +126,40 @@ class Exchange:
             snapshots.append(numbers, np.concatenate(values) if values else np.zeros(0))
         return len(inputs)
 
-    def publish(self, theta: Array) -> None:
-        """Send parameters (n,) of the network to the simulating side. Collective on training; it does not wait."""
-        if self.comm.rank == 0:
-            for rank in range(self._simulating):
-                self._sent.add(self._world.isend(theta.copy(), rank, tag=PARAMETERS))
+    def publish(self, model: str | Path) -> None:
+        """Send the file of a trained network, as :meth:`~pescitrain.Solver.save` wrote it, to the simulating side.
 
-    def latest(self) -> Array | None:
-        """The newest parameters (n,) that all simulating ranks have, None without news. Collective on simulation."""
+        Collective on training; it does not wait.
+        """
+        if self.comm.rank == 0:
+            content = Path(model).read_bytes()
+            for rank in range(self._simulating):
+                self._sent.add(self._world.isend(content, rank, tag=MODEL))
+
+    def latest(self, wait: bool = False) -> nn.Module | None:
+        """The newest network that was published since the last time, or None. Collective on simulation.
+
+        ``wait``: for the next one, if there is none.
+        """
         source, come = self._simulating, []
-        while self._world.iprobe(source=source, tag=PARAMETERS):
-            come.append(self._world.recv(source=source, tag=PARAMETERS))
+        if wait and not self._ended:
+            come.append(self._world.recv(source=source, tag=MODEL))
+        while self._world.iprobe(source=source, tag=MODEL):
+            come.append(self._world.recv(source=source, tag=MODEL))
         for _ in range(self.comm.allreduce(len(come), MPI.MAX) - len(come)):  # what others have is on its way
-            come.append(self._world.recv(source=source, tag=PARAMETERS))
-        return come[-1] if come else None
+            come.append(self._world.recv(source=source, tag=MODEL))
+        self._ended = self._ended or None in come
+        networks = [content for content in come if content is not None]
+        return load_model(io.BytesIO(networks[-1])) if networks else None
 
     def close(self) -> None:
-        """Wait for what this rank has sent. Collective on all."""
+        """Wait for what is on its way; networks that nobody has asked for are dropped. Collective on all."""
+        if self.trains and self.comm.rank == 0:
+            for rank in range(self._simulating):
+                self._sent.add(self._world.isend(None, rank, tag=MODEL))
+        elif not self.trains:
+            while not self._ended:
+                self._ended = self._world.recv(source=self._simulating, tag=MODEL) is None
         self._sent.wait()
         self.comm.Free()
         self._world.Free()

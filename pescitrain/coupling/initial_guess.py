@@ -32,6 +32,10 @@ class InitialGuess:
         self._predict, self._locations, self._parameters = function_of(model), locations_of(where), parameters
         self.used = self.kept = 0
 
+    def follow(self, model: Model) -> None:
+        """Predict by another network from now on. Not collective."""
+        self._predict = function_of(model)
+
     def __call__(self, snes: PETSc.SNES, x: PETSc.Vec) -> None:
         """Overwrite x. Collective.
 

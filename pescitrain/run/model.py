@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +99,7 @@ class _Loaded(nn.Module):
         return self.module(*arguments)
 
 
-def load_model(path: str | Path) -> nn.Module:
+def load_model(path: str | Path | BinaryIO) -> nn.Module:
     """The trained model of a run folder, or of its ``model.pt2``: (N, d) float64 -> (N, k), or of an
     operator: (N, s), (K, d) -> (N, K). Not collective.
 
@@ -107,11 +107,12 @@ def load_model(path: str | Path) -> nn.Module:
     ------
     PescitrainError     there is no model, or the file is broken
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "model.pt2"
-    if not path.is_file():
-        raise PescitrainError(f"load_model: there is no file {path}; give a run folder or its model.pt2")
+    if isinstance(path, str | Path):
+        path = Path(path)
+        if path.is_dir():
+            path = path / "model.pt2"
+        if not path.is_file():
+            raise PescitrainError(f"load_model: there is no file {path}; give a run folder or its model.pt2")
     try:
         return _Loaded(torch.export.load(path).module())
     except Exception as error:  # zip, pickle and schema errors of a broken file
