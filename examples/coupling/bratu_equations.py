@@ -15,7 +15,7 @@ import pescitrain
 def main():
     """Collective."""
     host = Bratu(PETSc.Options().getInt("size", 65))
-    term = pescitrain.PETScResidual(host.snes, inverse="lu")
+    term = pescitrain.PETScResidual(host.snes)
     settings = {"tao_type": "lm", "tao_max_it": 200, "tao_gatol": 0.0, "tao_grtol": 0.0, "net_depth": 2}
     start = time.perf_counter()
 

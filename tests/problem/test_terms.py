@@ -152,5 +152,5 @@ def test_data_of_one_coordinate_may_be_flat():
 
 def test_all_kinds_of_terms_occur_in_the_tiny_problems():
     kinds = {type(term) for case in CASES.values() for term in case.problem().terms()}
-    assert kinds == {Residual, Dirichlet, Initial, Neumann, Robin, Periodic, Data, Classes}
+    assert kinds == {Residual, Dirichlet, Initial, Neumann, Robin, Periodic, Data, Classes, Quantities}
     assert isinstance(CASES["poisson"].problem(), Toy)
