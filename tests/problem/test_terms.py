@@ -8,6 +8,7 @@ from toys import CASES, Toy
 from pescitrain.errors import ProblemError
 from pescitrain.problem import Classes, Data, Dirichlet, Initial, Neumann, Periodic, Residual, Robin, Term
 from pescitrain.problem.field import Coordinates, Field
+from pescitrain.problem.regression import Quantities
 
 X = torch.tensor([1.0, 2.0], dtype=torch.float64)
 T = torch.tensor([5.0, 7.0], dtype=torch.float64)
