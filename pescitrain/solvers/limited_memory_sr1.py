@@ -127,20 +127,33 @@ class LimitedMemorySR1:
             gram = self.products(pairs, pairs)
             psi = pairs[:, count:] - self.scale * pairs[:, :count]
             found = self._comm.bcast(_orthonormal(_psi_gram(gram, self.scale)))
-            if found is not None:
-                transform, coordinates = found
-                basis = psi @ transform
-                # Once more, as the first time round-off grew with the condition of the columns (CholeskyQR2).
-                lower = np.linalg.cholesky(self.products(basis, basis))
-                basis = scipy.linalg.solve_triangular(lower, basis.T, lower=True).T
-                inner = self._comm.bcast(_eigen(_middle(gram, self.scale), lower.T @ coordinates))
-                if inner is not None:
-                    rotation, eigenvalues = inner
-                    self._basis, self._eigenvalues = basis @ rotation, eigenvalues + self.scale
-                    return
+            if found is not None and self._found(psi @ found[0], found[1], gram):
+                return
             self.steps.popleft()
             self.changes.popleft()
         self._basis, self._eigenvalues = None, np.zeros(0)
+
+    def _found(self, basis: Array, coordinates: Array, gram: Array) -> bool:
+        """Take a nearly orthonormal basis of Ψ, made orthonormal; False where round-off has spoilt it. Collective."""
+        # Once more, as the first time round-off grew with the condition of the columns (CholeskyQR2).
+        lower = self._comm.bcast(_cholesky(self.products(basis, basis)))
+        if lower is None:
+            return False
+        inner = self._comm.bcast(_eigen(_middle(gram, self.scale), lower.T @ coordinates))
+        if inner is None:
+            return False
+        rotation, eigenvalues = inner
+        basis = scipy.linalg.solve_triangular(lower, basis.T, lower=True).T
+        self._basis, self._eigenvalues = basis @ rotation, eigenvalues + self.scale
+        return True
+
+
+def _cholesky(gram: Array) -> Array | None:
+    """Its lower factor; None where it has none, as where Ψ is all cancellation."""
+    try:
+        return np.asarray(np.linalg.cholesky(gram), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        return None
 
 
 def _psi_gram(gram: Array, scale: float) -> Array:

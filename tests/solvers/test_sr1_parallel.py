@@ -6,6 +6,7 @@ from petsc4py import PETSc
 from toys import CASES, LINEAR, least_squares_minimum, sentence_of, start, system_of
 
 from pescitrain.errors import OptionError
+from pescitrain.solvers import limited_memory_sr1
 from pescitrain.solvers.limited_memory_sr1 import LimitedMemorySR1
 from pescitrain.solvers.outcome import GaussNewtonSettings
 from pescitrain.solvers.tao import TaoSolver
@@ -163,3 +164,17 @@ def test_senseless_options_are_refused(comm, option, value, sentence):
     with pytest.raises((OptionError, PETSc.Error)) as caught:
         run(comm, (1,), **{f"tao_trlsr1_{option}": value})
     assert sentence in sentence_of(caught.value)
+
+
+def test_a_basis_that_round_off_has_spoilt_costs_the_oldest_pair(comm, monkeypatch):
+    """As where y − γs is all cancellation, and the Gram matrix of its columns is no longer positive."""
+    spoilt = iter([True])
+    cholesky = limited_memory_sr1._cholesky
+    monkeypatch.setattr(
+        limited_memory_sr1, "_cholesky", lambda gram: None if len(gram) == 4 and next(spoilt, False) else cholesky(gram)
+    )
+    steps, changes = pairs_of(0, 4)
+    matrix = filled(comm, (steps, changes))
+    assert len(matrix.steps) == 3
+    np.testing.assert_allclose(dense(comm, matrix) @ steps[:, -1], changes[:, -1], atol=1e-9)
+    assert cholesky(np.diag([1.0, -1.0])) is None
