@@ -217,6 +217,9 @@ class OperatorSurrogate(Surrogate):
         self.arguments = {"inputs": inputs, "locations": len(self.coordinates)}
         self._factor = None
         self.offset, self.scale = 0.0 if hard else problem.offset, problem.scale
+        # As tensors for what is exported: ONNX keeps numbers of Python in single precision.
+        self._units: Tensor
+        self.register_buffer("_units", torch.tensor([self.offset, self.scale], dtype=torch.float64), persistent=False)
         if hard:
             if problem.factor is None:
                 raise ProblemError(f"-bc_enforce hard: problem {problem.name} has no factor(); use -bc_enforce soft")
@@ -231,7 +234,8 @@ class OperatorSurrogate(Surrogate):
     def forward(self, inputs: Tensor, locations: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         trunk = self.networks[TRUNK]
         basis = basis_functions(trunk, trunk(locations), self.factor(locations))
-        return self.offset_at(locations) + self.scale * (self.networks[BRANCH](inputs) @ basis.t())
+        offset = trunk.mean(locations) if isinstance(trunk, FixedBasis) else self._units[0]
+        return offset + self._units[1] * (self.networks[BRANCH](inputs) @ basis.t())
 
     def offset_at(self, locations: Tensor) -> Tensor | float:
         """What is added to the sum: a number, or of a fixed basis its mean (K,)."""
