@@ -83,14 +83,17 @@ class HostEquations:
         if self._matrix is None or not self._known(values):
             self._u.setArray(values.reshape(-1))
             self._matrix = self._jacobian(self._u)
-            self._matrix_at = values.copy(), self._matrix.stateGet()
+            self._matrix_at = values, self._matrix.stateGet()
         return self._matrix
 
     def _known(self, values: Array) -> bool:
-        """Whether the matrix is that at these values; the host may have used it for a solve of its own."""
+        """Whether the matrix is that of this array, and the host has not used it for a solve of its own since.
+
+        By the array, not its numbers, so that ranks agree without a reduction. Not collective.
+        """
         assert self._matrix is not None and self._matrix_at is not None
         at, state = self._matrix_at
-        return bool(self.comm.allreduce(state == self._matrix.stateGet() and np.array_equal(values, at), MPI.LAND))
+        return values is at and state == self._matrix.stateGet()
 
     def forget(self) -> None:
         """The host's coefficients have changed. Not collective."""

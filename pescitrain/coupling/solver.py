@@ -17,14 +17,16 @@ from petsc4py import PETSc
 
 from pescitrain.coupling.guest_options import Given, check_guest_names, guest_options
 from pescitrain.errors import OptionError
-from pescitrain.evaluation import sample_terms
 from pescitrain.networks.device import evaluate
 from pescitrain.problem import OperatorSurrogate, Problem, Surrogate
-from pescitrain.run.build import Setup, build, error_metric, samples_at_a_time, sampling_plan, term_weights
+from pescitrain.run.agreement import together
+from pescitrain.run.build import Setup, build
 from pescitrain.run.checkpoint import State
+from pescitrain.run.metric import error_metric
 from pescitrain.run.model import export_basis, export_model
 from pescitrain.run.options import Settings, StageOptions, read
 from pescitrain.run.refreshes import create_refreshes
+from pescitrain.run.sampling import sample
 from pescitrain.run.stages import cause_of, create_solver
 from pescitrain.solvers.outcome import Iterate, Memory
 
@@ -236,16 +238,8 @@ class Solver:
         """
         setup, settings = self._setup, self._settings
         evaluator = setup.evaluator
-        samples = sample_terms(
-            setup.problem,
-            setup.surrogate,
-            setup.domain,
-            sampling_plan(settings, not hasattr(setup.domain, "lower")),
-            evaluator.comm.rank,
-            evaluator.comm.size,
-            samples_at_a_time(settings),
-            term_weights(settings),
-        )
+        with together(evaluator.comm, settings.problem):
+            samples = sample(setup.problem, settings, setup.domain, setup.surrogate, evaluator.comm)
         evaluator.samples[:] = samples
         evaluator.forget()
         setup.system.gauss_newton.forget()

@@ -8,7 +8,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from pescitrain.evaluation.samples import Chunk, TermSamples
+from pescitrain.evaluation.chunks import Chunk, TermSamples
 from pescitrain.networks.device import on_device
 
 Indices = NDArray[np.intp]

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pescitrain.evaluation.chunks import Chunk, OperatorChunk
 from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian
 from pescitrain.evaluation.operator_jacobian import OperatorJacobian
-from pescitrain.evaluation.samples import Chunk, OperatorChunk
 from pescitrain.networks.device import on_device, on_host
 from pescitrain.networks.parameters import Entry, Parameters
 from pescitrain.networks.tape import Recorder

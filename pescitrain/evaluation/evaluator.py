@@ -15,25 +15,17 @@ from numpy.typing import NDArray
 from pescitrain.errors import EvaluationError
 from pescitrain.evaluation.arithmetic import Arithmetic
 from pescitrain.evaluation.batches import Batch, Batches
+from pescitrain.evaluation.chunk_linearization import linearize_chunk
+from pescitrain.evaluation.chunks import Chunk, TermSamples
 from pescitrain.evaluation.counters import Counters
-from pescitrain.evaluation.discrete_jacobian import DiscreteJacobian, DiscreteOperatorJacobian, of_values
-from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, FunctionalJacobian
+from pescitrain.evaluation.jacobian import ChunkJacobian
 from pescitrain.evaluation.linearization import ChunkPlace, Linearization
-from pescitrain.evaluation.operator_jacobian import OperatorJacobian
 from pescitrain.evaluation.output_layer import OutputLayer
 from pescitrain.evaluation.residuals import Residuals
-from pescitrain.evaluation.samples import (
-    Chunk,
-    DiscreteChunk,
-    DiscreteOperatorChunk,
-    OperatorChunk,
-    TermSamples,
-    samples_at,
-)
+from pescitrain.evaluation.samples import samples_at
 from pescitrain.networks.device import at_home, on_host
 from pescitrain.networks.parameters import Parameters
-from pescitrain.networks.tape import Recorder, Tape
-from pescitrain.problem.discrete import Discrete, DiscreteOperator
+from pescitrain.networks.tape import Tape
 from pescitrain.problem.problem import Problem
 from pescitrain.problem.surrogate import Surrogate
 
@@ -208,33 +200,8 @@ class Evaluator:
 
         def work(buffer: Array) -> None:
             for term, samples, chunk in self._chunks():
-                if isinstance(chunk, DiscreteOperatorChunk):
-                    assert isinstance(samples.term, DiscreteOperator)
-                    with torch.no_grad():
-                        values = self.residuals.operator_values(samples, chunk, Tape())
-                        rows, objective = self.residuals.rows_and_objective(samples, chunk, Tape())
-                    whole = OperatorJacobian(self.residuals, samples, of_values(chunk, self.surrogate), self.parameters)
-                    jacobians.append(DiscreteOperatorJacobian(samples.term, chunk, values, whole))
-                elif isinstance(chunk, OperatorChunk):
-                    jacobian = OperatorJacobian(self.residuals, samples, chunk, self.parameters)
-                    rows = jacobian.residual()
-                    objective = 0.5 * rows.square().sum()
-                    jacobians.append(jacobian)
-                elif isinstance(chunk, DiscreteChunk):
-                    assert isinstance(samples.term, Discrete)
-                    recorder = Recorder()
-                    values = self.residuals.values_at_nodes(samples, chunk, recorder)
-                    rows = chunk.scale * samples.term.rows_at(values.detach())
-                    objective = 0.5 * rows.square().sum()
-                    jacobians.append(DiscreteJacobian(samples.term, chunk, values, recorder, self.parameters))
-                elif self.residuals.has_taylor_mode(samples):
-                    recorder = Recorder()
-                    rows, objective = self.residuals.rows_and_objective(samples, chunk, recorder)
-                    jacobians.append(FactoredJacobian(rows, recorder, samples.sides, self.parameters))
-                else:
-                    with torch.no_grad():
-                        rows, objective = self.residuals.rows_and_objective(samples, chunk, Tape())
-                    jacobians.append(FunctionalJacobian(self.residuals, samples, chunk, self.parameters))
+                jacobian, rows, objective = linearize_chunk(self.residuals, samples, chunk, self.parameters)
+                jacobians.append(jacobian)
                 residuals.append(on_host(rows.reshape(-1)))
                 buffer[term] += float(objective.detach())
 

@@ -16,8 +16,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pescitrain.evaluation.chunks import Chunk, TermSamples
 from pescitrain.evaluation.residuals import Residuals
-from pescitrain.evaluation.samples import Chunk, TermSamples
 from pescitrain.networks.parameters import Entry, Parameters
 from pescitrain.networks.tape import Recorder
 

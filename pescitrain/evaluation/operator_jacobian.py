@@ -18,9 +18,9 @@ from copy import copy
 import torch
 from torch import Tensor
 
+from pescitrain.evaluation.chunks import OperatorChunk, TermSamples
 from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, KroneckerFactor
 from pescitrain.evaluation.residuals import Residuals
-from pescitrain.evaluation.samples import OperatorChunk, TermSamples
 from pescitrain.networks.parameters import Entry, Parameters
 from pescitrain.networks.tape import Recorder
 from pescitrain.problem.operator import BRANCH, TRUNK, basis_functions
@@ -62,7 +62,11 @@ class OperatorJacobian(ChunkJacobian):
     def residual(self) -> Tensor:
         """The rows (N, K) at this θ, from the outputs that are known here."""
         assert self._chunk.data is not None
-        return self._weights * (self._branch.value @ self._trunk.value.t() - self._chunk.data)
+        return self.outputs() - self._weights * self._chunk.data
+
+    def outputs(self) -> Tensor:
+        """w B Tᵀ (N, K)."""
+        return self._weighted @ self._trunk.value.t()
 
     def _function(self, name: str, x: Tensor) -> Callable[[Values], Tensor]:
         network, factor = self._residuals.surrogate.networks[name], self._chunk.basis_factor

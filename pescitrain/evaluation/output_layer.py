@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from torch import Tensor
 
+from pescitrain.evaluation.chunks import OperatorChunk, TermSamples
 from pescitrain.evaluation.residuals import Residuals
-from pescitrain.evaluation.samples import OperatorChunk, TermSamples
 from pescitrain.networks.device import on_host
 from pescitrain.networks.network import Network
 from pescitrain.networks.parameters import Entry, Parameters

@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pescitrain.evaluation.chunks import TermSamples
 from pescitrain.evaluation.evaluator import Evaluator
-from pescitrain.evaluation.samples import SamplingPlan, TermSamples, fill_chunks
+from pescitrain.evaluation.samples import SamplingPlan, fill_chunks
 from pescitrain.geometry import Box, Mesh, PointSet, Sampling
 
 Array = NDArray[np.float64]

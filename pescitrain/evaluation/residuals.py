@@ -7,20 +7,13 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from pescitrain.evaluation.samples import (
-    Chunk,
-    DiscreteChunk,
-    DiscreteOperatorChunk,
-    OperatorChunk,
-    TermSamples,
-    gather_known,
-    stack_rows,
-)
+from pescitrain.evaluation.chunks import Chunk, DiscreteChunk, DiscreteOperatorChunk, OperatorChunk, TermSamples
+from pescitrain.evaluation.samples import gather_known, stack_rows
 from pescitrain.networks.components import Component
 from pescitrain.networks.jets import jet_of_function, multiply
 from pescitrain.networks.network import Network
 from pescitrain.networks.tape import Tape
-from pescitrain.problem.discrete import Discrete
+from pescitrain.problem.discrete import Discrete, DiscreteOperator
 from pescitrain.problem.field import Coordinates, Field
 from pescitrain.problem.operator import BRANCH, TRUNK, OperatorSurrogate, basis_functions
 from pescitrain.problem.problem import Problem
@@ -65,11 +58,11 @@ class Residuals:
 
     def _outputs(self, samples: TermSamples, chunk: Chunk, tape: Tape) -> Tensor:
         if isinstance(chunk, DiscreteOperatorChunk):
-            assert isinstance(samples.term, Discrete)
-            values = self.operator_values(samples, chunk, tape).unsqueeze(2)
-            return torch.stack([samples.term.rows_at(one, sample) for sample, one in enumerate(values)])
+            assert isinstance(samples.term, DiscreteOperator)
+            return samples.term.rows_of_all(self._operator_values(samples, chunk, tape).unsqueeze(2))
         if isinstance(chunk, OperatorChunk):
-            return self._operator_difference(samples, chunk, tape)
+            assert chunk.data is not None
+            return self._operator_sum(samples, chunk, tape) - chunk.data
         if isinstance(chunk, DiscreteChunk):
             assert isinstance(samples.term, Discrete)
             return samples.term.rows_at(self.values_at_nodes(samples, chunk, tape)).unsqueeze(0)
@@ -101,17 +94,19 @@ class Residuals:
         outputs = network.forward_jet(chunk.embedded[name], samples.components, tape, first)[0].t()
         return outputs if name == BRANCH else basis_functions(network, outputs, chunk.basis_factor)
 
-    def operator_values(self, samples: TermSamples, chunk: OperatorChunk, tape: Tape) -> Tensor:
-        """What an operator maps its inputs to, at the locations: (N, K)."""
-        surrogate = self.surrogate
-        assert isinstance(surrogate, OperatorSurrogate)
-        branch, basis = (self.operator_outputs(samples, chunk, name, tape) for name in (BRANCH, TRUNK))
-        return surrogate.offset_at(chunk.locations) + surrogate.scale * (branch @ basis.t())
+    def operator_offset(self, chunk: OperatorChunk) -> Tensor | float:
+        """What an operator adds to its sum: a number, or (K,)."""
+        assert isinstance(self.surrogate, OperatorSurrogate)
+        return self.surrogate.offset_at(chunk.locations)
 
-    def _operator_difference(self, samples: TermSamples, chunk: OperatorChunk, tape: Tape) -> Tensor:
+    def _operator_values(self, samples: TermSamples, chunk: OperatorChunk, tape: Tape) -> Tensor:
+        """What an operator maps its inputs to, at the locations: (N, K)."""
+        assert isinstance(self.surrogate, OperatorSurrogate)
+        return self.operator_offset(chunk) + self.surrogate.scale * self._operator_sum(samples, chunk, tape)
+
+    def _operator_sum(self, samples: TermSamples, chunk: OperatorChunk, tape: Tape) -> Tensor:
         branch, basis = (self.operator_outputs(samples, chunk, name, tape) for name in (BRANCH, TRUNK))
-        assert chunk.data is not None
-        return branch @ basis.t() - chunk.data
+        return branch @ basis.t()
 
     def rows_of(self, samples: TermSamples, chunk: Chunk, parameters: Mapping[str, Tensor]) -> Tensor:
         """(N, k) as a pure function of parameters by their names in θ, for `torch.func`."""

@@ -12,9 +12,10 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from pescitrain.errors import OptionError
+from pescitrain.evaluation.chunks import Chunk, TermSamples
 from pescitrain.evaluation.evaluator import Evaluator
 from pescitrain.evaluation.residuals import Residuals
-from pescitrain.evaluation.samples import Chunk, TermSamples, fill_chunks
+from pescitrain.evaluation.samples import fill_chunks
 from pescitrain.networks.network import Network
 from pescitrain.networks.parameters import FlatParameters, RestrictedParameters
 from pescitrain.networks.tape import Tape

@@ -88,6 +88,10 @@ class DiscreteOperator(Discrete):
     inputs: Array
     set_inputs: Callable[[Array], object]
 
+    def rows_of_all(self, values: Tensor) -> Tensor:
+        """F(u_i; a_i) of all samples: (N, K, 1) -> (N, rows), as :meth:`rows_at`. Collective."""
+        return torch.stack([self.rows_at(one, sample) for sample, one in enumerate(values)])
+
     def prepare(self, sample: int) -> None:
         self.set_inputs(self.inputs[sample])
         self.equations.forget()

@@ -87,11 +87,6 @@ class OperatorData:
         """N."""
         return len(self.inputs)
 
-    @property
-    def norms(self) -> Array:
-        """(N,) root mean squares of the output functions."""
-        return np.sqrt(self.squares / self.total_locations)
-
     def mean_and_deviation(self) -> tuple[float, float]:
         """Of all values at all locations. Collective where they are distributed."""
         count = len(self) * self.total_locations

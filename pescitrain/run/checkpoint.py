@@ -15,7 +15,7 @@ from petsc4py import PETSc
 
 from pescitrain.algebra import ParameterLayout
 from pescitrain.errors import RestartError
-from pescitrain.evaluation.samples import TermSamples
+from pescitrain.evaluation.chunks import TermSamples
 from pescitrain.solvers.outcome import Memory
 
 Array = NDArray[np.float64]

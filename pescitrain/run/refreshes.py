@@ -19,9 +19,11 @@ from pescitrain.evaluation.refresh import Refresh, Samples
 from pescitrain.evaluation.resampling import FreshPoints, ResidualResampling
 from pescitrain.evaluation.time_windows import TimeWindows
 from pescitrain.geometry import Box, PointSet
-from pescitrain.run.build import Setup, bounding_box, numbers_by_name, samples_at_a_time, sampling_plan, term_weights
+from pescitrain.run.build import Setup
 from pescitrain.run.checkpoint import State
+from pescitrain.run.networks import bounding_box
 from pescitrain.run.options import Settings
+from pescitrain.run.sampling import numbers_by_name, samples_at_a_time, sampling_plan, term_weights
 from pescitrain.solvers.outcome import Memory
 
 

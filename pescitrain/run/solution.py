@@ -15,7 +15,8 @@ from pescitrain.evaluation.metrics import ErrorMetric, OperatorErrorMetric
 from pescitrain.geometry import Box, Mesh
 from pescitrain.networks.device import evaluate
 from pescitrain.problem import OperatorData
-from pescitrain.run.build import Setup, evaluation_grid
+from pescitrain.run.build import Setup
+from pescitrain.run.metric import evaluation_grid
 
 Array = NDArray[np.float64]
 FUNCTIONS = 3

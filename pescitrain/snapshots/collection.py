@@ -62,6 +62,7 @@ class Snapshots:
         self._entries = entries_of(where, component, self.comm)
         self._inputs: list[tuple[float, ...]] = []
         self._values: list[Array] = []
+        self._data: OperatorData | None = None
 
     def __len__(self) -> int:
         """N."""
@@ -200,8 +201,10 @@ class Snapshots:
         """
         if not len(self):
             raise SnapshotError("snapshots: there are none yet; append some")
-        spread = self.comm if self.comm.size > 1 else None
-        return OperatorData(self.inputs, self.locations, self.values, spread)
+        if self._data is None or len(self._data) != len(self):  # a problem asks for it again and again
+            spread = self.comm if self.comm.size > 1 else None
+            self._data = OperatorData(self.inputs, self.locations, self.values, spread)
+        return self._data
 
     def write(self, path: str | PathLike[str]) -> None:
         """A file of the kind of its ending: .npz, .h5 or .hdf5 (needs h5py), else a PETSc binary file. Collective.
@@ -258,7 +261,7 @@ class Snapshots:
         """Some of the snapshots, in the order that they have."""
         part = Snapshots.__new__(Snapshots)
         part.comm, part.parameters, part.field, part.notice = self.comm, self.parameters, self.field, self.notice
-        part._entries = self._entries
+        part._entries, part._data = self._entries, None
         part._inputs = [self._inputs[row] for row in rows]
         part._values = [self._values[row] for row in rows]
         return part

@@ -12,8 +12,8 @@ from petsc4py import PETSc
 from pescitrain.algebra import Block, ParameterLayout, System, decompose
 from pescitrain.errors import EvaluationError
 from pescitrain.evaluation import Counters
+from pescitrain.evaluation.chunks import TermSamples
 from pescitrain.evaluation.restriction import RestrictedEvaluator, closure_work, everywhere
-from pescitrain.evaluation.samples import TermSamples
 from pescitrain.solvers.outcome import Array, GaussNewtonSettings, Memory
 from pescitrain.solvers.schwarz.search import Point
 from pescitrain.solvers.tao import TaoSolver
