@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from coupling.hosts import Bratu
-from mpi4py import MPI
 from petsc4py import PETSc
 from toys import random_vector  # noqa: F401
 
@@ -91,7 +90,7 @@ def test_a_matrix_and_a_right_hand_side_are_equations(comm):
     host.matrix.mult(exact, rhs)
     with Solver(HostProblem(PETScResidual(host.matrix, rhs, locations=nodes)), {**SMALL, "tao_max_it": 30}) as solver:
         solver.solve()
-        assert relative(host, solver, exact) < 1e-2  # measured 2e-3: the network is small
+        assert relative(host, solver, exact) < 2e-3  # measured 2.3e-4
 
 
 def test_several_fields_live_at_a_node():
@@ -146,9 +145,8 @@ def test_a_residual_that_is_not_finite_is_no_error(comm):
     host = Bratu(rate=5.0)
     with Solver(HostProblem(PETScResidual(host.snes)), SMALL) as solver, np.errstate(over="ignore", invalid="ignore"):
         value, gradient = solver.setup.evaluator.objective_gradient(1e6 * np.ones_like(solver.theta))
-        assert value.objective == np.inf or np.isfinite(value.objective)
-        assert np.isfinite(gradient).all()
-    assert MPI.COMM_WORLD.size == comm.size
+        assert value.objective == np.inf
+        assert not gradient.any()
 
 
 # ---------------------------------------------------------------------------------------------- operators without data
@@ -208,7 +206,7 @@ def test_an_operator_learns_from_the_equations_alone():
             values.axpy(-1.0, exact)
             errors.append(values.norm() / exact.norm())
     assert result.converged
-    assert max(errors) < 5e-2
+    assert max(errors) < 4e-2  # measured 1.3e-2 after 40 steps
 
 
 def test_inputs_that_do_not_fit_are_told():

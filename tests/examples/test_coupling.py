@@ -40,7 +40,7 @@ def test_a_host_solves_without_us(tmp_path):
 def test_later_solves_start_from_what_earlier_ones_taught(tmp_path, ranks):
     words = "-size 17 -solves 60 -tests 10 -pescitrain_tao_max_it 80".split()
     out = ran(HOSTS / "bratu_sweep.py", *words, cwd=tmp_path, ranks=ranks)
-    assert number(r"([\d.]+) saved", out) > 1.5  # measured 2.0 and 2.1; with 100 solves and 200 iterations 2.3
+    assert number(r"([\d.]+) saved", out) > 1.5  # measured 1.8; with 100 solves, 33 × 33 nodes and 200 iterations 2.3
 
 
 def test_the_lines_that_couple_the_sweep_are_few():
@@ -52,21 +52,21 @@ def test_the_lines_that_couple_the_sweep_are_few():
 def test_a_host_is_solved_on_its_own_equations(tmp_path):
     words = "-size 17 -pescitrain_tao_max_it 40 -pescitrain_net_width 12".split()
     out = ran(HOSTS / "bratu_equations.py", *words, cwd=tmp_path)
-    assert number(r"iterations\): ([\d.e+-]+)", out) < 1e-2  # measured 3e-3
+    assert number(r"iterations\): ([\d.e+-]+)", out) < 3e-3  # measured 7.8e-4
 
 
 def test_a_trained_trunk_makes_an_indefinite_operator_easy(tmp_path):
     words = "-coarse_size 17 -size 33 -solves 60 -tests 3 -pescitrain_tao_max_it 8".split()
     out = ran(HOSTS / "helmholtz_preconditioner.py", *words, cwd=tmp_path)
     smoother, network = (number(rf"{name}: median ([\d.]+)", out) for name in ("SOR", "\ntrained trunk"))
-    assert network < 0.4 * smoother
+    assert network < 0.4 * smoother  # measured 17 of 97
 
 
 def test_what_a_host_lacks_is_learnt_and_added(tmp_path):
     words = "-size 17 -observations 1 -tests 1 -pescitrain_tao_max_it 30".split()
     out = ran(HOSTS / "missing_reaction.py", *words, cwd=tmp_path)
     without, with_law = (number(rf"{name}: relative error ([\d.e+-]+)", out) for name in ("alone", "law"))
-    assert with_law < 1e-2 * without
+    assert with_law < 1e-2 * without  # measured 1.1e-4 of 4.9e-1
 
 
 def test_some_ranks_train_while_others_simulate(tmp_path):
@@ -83,7 +83,7 @@ def test_a_package_on_petsc_starts_from_the_network(tmp_path):
     words = "-cells 10 -solves 30 -tests 6 -pescitrain_tao_max_it 40".split()
     out = ran(HOSTS / "fipy_sweep.py", *words, cwd=tmp_path)
     cold, warm = (number(rf"([\d.]+) from {start}", out) for start in ("zero", "the network"))
-    assert warm < cold - 1.5
+    assert warm < cold - 1.5  # measured 2.5 less
 
 
 def test_a_c_program_feeds_training_and_uses_what_it_gave(tmp_path):
