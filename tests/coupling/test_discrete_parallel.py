@@ -94,7 +94,6 @@ def test_a_matrix_and_a_right_hand_side_are_equations(comm):
 
 
 def test_several_fields_live_at_a_node():
-    host = Bratu(5, dof=1)
     da = PETSc.DMDA().create([4, 3], dof=2, comm=PETSc.COMM_WORLD)
     da.setUniformCoordinates(0.0, 1.0, 0.0, 2.0)
     matrix, rhs = da.createMat(), da.createGlobalVec()
@@ -105,7 +104,6 @@ def test_several_fields_live_at_a_node():
         assert solver.setup.problem.fields == ("u_0", "u_1")
         solver.solve()
         np.testing.assert_allclose(solver(nodes), np.stack((nodes[:, 0], -nodes[:, 1]), axis=1), atol=1e-3)
-    host.destroy()
 
 
 def test_what_does_not_fit_is_told_in_a_sentence(comm):
