@@ -29,6 +29,8 @@ def create_preconditioner(
     if not takes_one:
         if asked is not None:
             notices.append(f"-{prefix}pc_type {asked} has no effect: {method} takes no preconditioner")
+        if asked in OWN_PC_TYPES:  # TAO has a KSP even where the method has not, and PETSc does not know our names
+            PETSc.Options()[f"{prefix}pc_type"] = "none"
         return None
     if asked == "lmvm":
         raise OptionError(

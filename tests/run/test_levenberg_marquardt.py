@@ -23,3 +23,11 @@ def test_moving_points_make_the_error_follow_the_objective(tmp_path):
         assert ended.code == 0
         errors[adapt] = summary(tmp_path / adapt)["rel_l2"]
     assert errors["rad"] < 0.5 * errors["none"], errors
+
+
+def test_a_preconditioner_of_ours_that_it_does_not_take_is_said_to_have_no_effect(tmp_path):
+    """PETSc, whose KSP reads the option anyhow, does not know the name."""
+    words = "-problem poisson2d -tao_type lm -pc_type kfac -tao_max_it 1 -net_width 8 -net_depth 2 -sample_points 200"
+    ended = command(*words.split(), "-out_pictures", "false", "-out_dir", tmp_path)
+    assert ended.code == 0, ended.err
+    assert "note: -pc_type kfac has no effect: lm takes no preconditioner" in ended.out
