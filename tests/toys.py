@@ -18,10 +18,19 @@ from pescitrain.evaluation import Evaluator
 from pescitrain.evaluation.refresh import Samples
 from pescitrain.evaluation.samples import SamplingPlan, sample_terms
 from pescitrain.geometry import Box, Sampling
-from pescitrain.networks import MLP, FourierFeatures, Laplacian, PeriodicFeatures, ResNet, ScaleToUnitBox
+from pescitrain.networks import (
+    MLP,
+    FourierFeatures,
+    Laplacian,
+    PeriodicFeatures,
+    ResNet,
+    ScaleToUnitBox,
+    SubdomainNetwork,
+)
 from pescitrain.networks.components import Component
 from pescitrain.networks.device import HOST
 from pescitrain.networks.parameters import FlatParameters
+from pescitrain.networks.windows import BoxWindows, Levels
 from pescitrain.problem import (
     Classes,
     Data,
@@ -134,6 +143,15 @@ def fourier(domain: Box, outputs: int, seed: int) -> MLP:
 def periodic(domain: Box, outputs: int, seed: int) -> MLP:
     embedding = PeriodicFeatures(scaling(domain), 0, 2.0, 2)
     return MLP(embedding, embedding.outputs, outputs, 3, 2, "sin", generator=torch.Generator().manual_seed(seed))
+
+
+def subdomains(shapes: Sequence[tuple[int, ...]] = ((3, 2),), overlap: float = 0.4) -> Maker:
+    def make(domain: Box, outputs: int, seed: int) -> SubdomainNetwork:
+        levels = [BoxWindows(domain.lower, domain.upper, shape, overlap) for shape in shapes]
+        windows = levels[0] if len(levels) == 1 else Levels(levels)
+        return SubdomainNetwork(windows, outputs, 3, 1, generator=torch.Generator().manual_seed(seed))
+
+    return make
 
 
 def opaque(make: Maker) -> Maker:
@@ -295,6 +313,12 @@ CASES = {
     "data at one point": Case(_one_point),
     "classes": Case(_classes),
     "quantities": Case(_quantities),
+    "subdomains": Case(_poisson, subdomains()),
+    "subdomains, two levels": Case(
+        lambda: _two_rows({"first": ("u",), "second": ("v",)}), subdomains(((1, 1), (2, 2)))
+    ),
+    "subdomains, periodic term": Case(_wave, subdomains(((3, 2),))),
+    "subdomains, inverse": Case(_inverse, subdomains(((2, 2),))),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Literal
@@ -24,7 +25,13 @@ class Block:
     active: NDArray[np.int32]
 
 
-def decompose(layers: list[Layer], kind: PartitionType, count: int | None, overlap: int) -> list[Block]:
+def decompose(
+    layers: list[Layer],
+    kind: PartitionType,
+    count: int | None,
+    overlap: int,
+    neighbours: Sequence[NDArray[np.intp]] | None = None,
+) -> list[Block]:
     """Blocks of consecutive layers.
 
     Parameters
@@ -35,10 +42,14 @@ def decompose(layers: list[Layer], kind: PartitionType, count: int | None, overl
            "network"            as "layer" in each network, branch and trunk or subdomain networks, where no block and
                                 no overlap has layers of two
     count : int or None         number of blocks N; None: one for each layer
-    overlap : int               layers added on both sides of each block
+    overlap : int               layers added on both sides of each block; with ``neighbours``, how often those of its
+                                layers are added
+    neighbours : list of (k,)   of each layer, where layers do not follow each other: networks of subdomains
 
     Every parameter is in exactly one ``owned`` set. Raises OptionError where N or the overlap cannot be.
     """
+    if neighbours is not None:
+        return _by_neighbours(layers, "layer" if kind == "network" else kind, count, overlap, neighbours)
     if kind == "network":
         return _by_network(layers, count, overlap)
     total = len(layers)
@@ -57,6 +68,28 @@ def decompose(layers: list[Layer], kind: PartitionType, count: int | None, overl
         outer = layers[max(0, first - overlap)].start, layers[min(total, last + overlap) - 1].stop
         owned = np.arange(layers[first].start, layers[last - 1].stop, dtype=np.int32)
         blocks.append(Block(names, owned, np.arange(*outer, dtype=np.int32)))
+    return blocks
+
+
+def _by_neighbours(
+    layers: list[Layer],
+    kind: PartitionType,
+    count: int | None,
+    overlap: int,
+    neighbours: Sequence[NDArray[np.intp]],
+) -> list[Block]:
+    """Consecutive layers, and the layers that are at most ``overlap`` steps from them."""
+    if overlap < 0:
+        raise OptionError(f"-part_overlap {overlap}: the overlap is a number of layers, 0 or more")
+    starts = {layer.start: number for number, layer in enumerate(layers)}
+    blocks = []
+    for block in decompose(layers, kind, count, 0):
+        first = starts[int(block.owned[0])]
+        inside = {n for n in range(first, len(layers)) if layers[n].stop <= block.owned[-1] + 1}
+        for _ in range(overlap):
+            inside |= {int(other) for number in inside for other in neighbours[number]}
+        parts = [np.arange(layers[n].start, layers[n].stop, dtype=np.int32) for n in sorted(inside)]
+        blocks.append(replace(block, active=np.concatenate(parts)))
     return blocks
 
 

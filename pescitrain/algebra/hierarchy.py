@@ -70,6 +70,13 @@ def coarsen(
     OptionError     width in a network that is not a chain of affine layers; nothing is left to coarsen; linear in width
     """
     layers, shapes = fine.layout.layers, fine.shapes
+    if any(
+        layer.network and len(shape) == 1 and len(shape[0]) == 1 for layer, shape in zip(layers, shapes, strict=True)
+    ):
+        raise OptionError(
+            "networks in subdomains have no coarser ones in a hierarchy: leave out what needs -hier_levels, and give a "
+            "coarse level by -net_subdomains 1,4"
+        )
     if linear and kind != "depth":
         raise OptionError(f"-hier_prolongation linear is along the depth alone: use -hier_type depth, not {kind}")
     transfer = _by_width(layers, shapes, generator) if kind == "width" else _by_depth(layers, shapes, linear)

@@ -21,8 +21,10 @@ from pescitrain.algebra.operators import (
     RestrictedOperator,
 )
 from pescitrain.algebra.options import get_string, set_default
+from pescitrain.algebra.sparse_gauss_newton import SparseGaussNewton
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Evaluator, Linearization
+from pescitrain.evaluation.couplings import Couplings
 
 DIRECT = ("lu", "cholesky")
 
@@ -57,6 +59,7 @@ class Preconditioner:
     rows : int              ``-gn_rows``: P is made from a random part of about this many; 0: from all
     single : bool           ``-gn_precision single``: of the products that the entries of P are sums of
     evaluator : Evaluator   of the residual behind P; for ``-pc_type mg -pc_mg_galerkin none`` alone
+    couplings               of networks in subdomains, whose P is sparse
     """
 
     def __init__(
@@ -72,10 +75,11 @@ class Preconditioner:
         rows: int = 0,
         single: bool = False,
         evaluator: Evaluator | None = None,
+        couplings: Couplings | None = None,
     ) -> None:
         self.layout, self.blocks, self.prefix, self.levels, self.rows = layout, blocks, prefix, levels, rows
         self.pc_type = pc_type_of(prefix) or "asm"
-        self.matrix: AssembledGaussNewton | MatrixFreeGaussNewton
+        self.matrix: AssembledGaussNewton | MatrixFreeGaussNewton | SparseGaussNewton
         if self.pc_type in OWN_PC_TYPES:
             if kind is not None:
                 raise OptionError(f"-gn_mat {kind}: -{prefix}pc_type {self.pc_type} reads no entries; leave it out")
@@ -85,14 +89,32 @@ class Preconditioner:
                 )
             self.matrix = MatrixFreeGaussNewton(layout, damping, uncoupled)
         else:
-            entries = kind or ("dense" if self.pc_type in (*DIRECT, "mg") else "blocks")
-            self.matrix = AssembledGaussNewton(layout, blocks, entries, damping, uncoupled, single)
+            entries = kind or self._entries(couplings)
+            if entries == "sparse":
+                self.matrix = self._create_sparse(couplings, damping, uncoupled, single)
+            else:
+                self.matrix = AssembledGaussNewton(layout, blocks, entries, damping, uncoupled, single)
         self.coarser = self._create_coarser(evaluator, coarsening)
         coarser = [] if self.coarser is None else self.coarser.matrices
         self.dm = create_network_dm(layout, blocks, lambda: self.matrix.mat, coarsening, coarser)
         self.pc = self._create_pc()
         self.scale = 1.0
         self._checked = False
+
+    def _entries(self, couplings: Couplings | None) -> MatrixKind:
+        """What ``-gn_mat auto`` means."""
+        if couplings is not None:
+            return "sparse"
+        return "dense" if self.pc_type in (*DIRECT, "mg") else "blocks"
+
+    def _create_sparse(
+        self, couplings: Couplings | None, damping: float, uncoupled: np.ndarray | None, single: bool
+    ) -> SparseGaussNewton:
+        if couplings is None:
+            raise OptionError("-gn_mat sparse: all layers meet at every sample but with -net_type subdomain; use dense")
+        if single:
+            raise OptionError("-gn_precision single: the sparse matrix is summed in double precision; leave it out")
+        return SparseGaussNewton(self.layout, couplings.coupled, damping, uncoupled)
 
     def _create_pc(self) -> PETSc.PC:
         prefix = self.prefix

@@ -12,6 +12,7 @@ from pescitrain.algebra.network_dm import create_network_dm
 from pescitrain.algebra.operators import GaussNewtonOperator, create_gauss_newton
 from pescitrain.algebra.preconditioner import Preconditioner
 from pescitrain.evaluation import Evaluator, Value
+from pescitrain.evaluation.couplings import Couplings
 
 Array = NDArray[np.float64]
 
@@ -20,9 +21,14 @@ class System:
     """φ, ∇φ and the Gauss–Newton matrix of an evaluator on the Vecs of a layout; one for all stages of a run."""
 
     def __init__(
-        self, evaluator: Evaluator, layout: ParameterLayout, blocks: list[Block], bounds: tuple[Array, Array] | None
+        self,
+        evaluator: Evaluator,
+        layout: ParameterLayout,
+        blocks: list[Block],
+        bounds: tuple[Array, Array] | None,
+        couplings: Couplings | None = None,
     ) -> None:
-        self.evaluator, self.layout, self.blocks = evaluator, layout, blocks
+        self.evaluator, self.layout, self.blocks, self.couplings = evaluator, layout, blocks, couplings
         self.operator = create_gauss_newton(layout, evaluator)
         self.bounds = bounds
         self.dm = create_network_dm(layout, blocks, lambda: self.operator)

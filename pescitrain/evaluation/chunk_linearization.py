@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pescitrain.evaluation.block_sparse_jacobian import BlockSparseJacobian
 from pescitrain.evaluation.chunks import Chunk, DiscreteChunk, DiscreteOperatorChunk, OperatorChunk, TermSamples
 from pescitrain.evaluation.discrete_jacobian import DiscreteJacobian, DiscreteOperatorJacobian, of_values
 from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian, FunctionalJacobian
 from pescitrain.evaluation.operator_jacobian import OperatorJacobian
 from pescitrain.evaluation.residuals import Residuals
 from pescitrain.networks.parameters import Parameters
+from pescitrain.networks.subdomain import SubdomainJets, SubdomainNetwork
 from pescitrain.networks.tape import Recorder, Tape
 from pescitrain.problem.discrete import Discrete, DiscreteOperator
 
@@ -37,9 +39,22 @@ def linearize_chunk(
     elif residuals.has_taylor_mode(samples):
         recorder = Recorder()
         rows, objective = residuals.rows_and_objective(samples, chunk, recorder)
+        jets = subdomain_jets(residuals, samples, chunk)
+        if jets:
+            return BlockSparseJacobian.from_sweep(rows, recorder, jets, samples.sides, parameters), rows, objective
         return FactoredJacobian(rows, recorder, samples.sides, parameters), rows, objective
     else:
         with torch.no_grad():
             rows, objective = residuals.rows_and_objective(samples, chunk, Tape())
         return FunctionalJacobian(residuals, samples, chunk, parameters), rows, objective
     return jacobian, rows, 0.5 * rows.square().sum()
+
+
+def subdomain_jets(residuals: Residuals, samples: TermSamples, chunk: Chunk) -> dict[SubdomainNetwork, SubdomainJets]:
+    """Of the networks of a term that live in subdomains: where they are evaluated."""
+    result: dict[SubdomainNetwork, SubdomainJets] = {}
+    for name in samples.networks:
+        network, jets = residuals.surrogate.networks[name], chunk.embedded.get(name)
+        if isinstance(network, SubdomainNetwork) and isinstance(jets, SubdomainJets):
+            result[network] = jets
+    return result

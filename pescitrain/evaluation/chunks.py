@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pescitrain.geometry import PointSet
 from pescitrain.networks.components import Components
+from pescitrain.networks.subdomain import SubdomainJets
 from pescitrain.problem.operator import BRANCH, TRUNK
 from pescitrain.problem.terms import Term
 
@@ -25,7 +27,7 @@ class Chunk:
     scale: Tensor  # (N,): √(weight · measure share · multiplier)
     normal: Tensor | None  # (M, d)
     data: Tensor | None  # (N,), (N, k) of several quantities, or (N, K) of an operator
-    embedded: dict[str, Tensor]  # network -> (C, e, M)
+    embedded: dict[str, Tensor | SubdomainJets]  # network -> (C, e, M), or where those of subdomains see the points
     base: Tensor | None  # (C, fields used, M)
     factor: Tensor | None  # (C, fields used, M), or (C, fields · outputs, M)
 
@@ -42,12 +44,17 @@ class Chunk:
                 return None
             return points.unflatten(dim, (sides, self.samples)).index_select(dim + 1, samples).flatten(dim, dim + 1)
 
+        def of_network(jet: Tensor | SubdomainJets) -> Tensor | SubdomainJets:
+            if isinstance(jet, SubdomainJets):
+                return jet.at(torch.cat([samples + side * self.samples for side in range(sides)]))
+            return jet.unflatten(2, (sides, self.samples)).index_select(3, samples).flatten(2, 3)
+
         return Chunk(
             self.x.unflatten(0, (sides, self.samples))[:, samples].flatten(0, 1),
             scale * self.scale[samples],
             of_points(self.normal, 0),
             None if self.data is None else self.data[samples],
-            {name: part for name, jet in self.embedded.items() if (part := of_points(jet, 2)) is not None},
+            {name: of_network(jet) for name, jet in self.embedded.items()},
             of_points(self.base, 2),
             of_points(self.factor, 2),
         )
@@ -62,7 +69,9 @@ class OperatorChunk(Chunk):
 
     def subset(self, samples: Tensor, scale: float, sides: int) -> OperatorChunk:
         data = None if self.data is None else self.data[samples]
-        embedded = {BRANCH: self.embedded[BRANCH].index_select(2, samples), TRUNK: self.embedded[TRUNK]}
+        inputs = self.embedded[BRANCH]
+        assert isinstance(inputs, Tensor)
+        embedded = {BRANCH: inputs.index_select(2, samples), TRUNK: self.embedded[TRUNK]}
         return replace(self, x=self.x[samples], scale=scale * self.scale[samples], data=data, embedded=embedded)
 
 

@@ -56,6 +56,16 @@ class ChunkJacobian(Protocol):
         for factor in self.gram_factors(self.entries):
             out.addmm_(factor, factor.t() @ directions)
 
+    def gram_blocks(self) -> Iterator[GramBlock]:
+        """The blocks of JᵀJ that are not zero, each pair of parameter tensors once: those that share a sample."""
+        entries = list(self.entries)
+        sizes = [entry.stop - entry.start for entry in entries]
+        transposed = self.transposed(entries)
+        parts = transposed.split(sizes)
+        for i, row in enumerate(entries):
+            for j in range(i, len(entries)):
+                yield GramBlock(row, entries[j], parts[i] @ parts[j].t())
+
     def gram_diagonal(self) -> Tensor:
         """diag(JᵀJ): (n,)."""
         return self.transposed(self.entries).square().sum(1)
@@ -67,6 +77,15 @@ class ChunkJacobian(Protocol):
     def kronecker_factors(self) -> list[KroneckerFactor] | None:
         """Second moments of every affine layer in the sweep; None where they are not known."""
         ...
+
+
+@dataclass(frozen=True)
+class GramBlock:
+    """(JᵀJ)[I, J] (|I|, |J|) of two parameter tensors, I the same as J or before it."""
+
+    row: Entry
+    column: Entry
+    values: Tensor
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pescitrain.evaluation.arithmetic import Arithmetic
 from pescitrain.evaluation.counters import Counters
-from pescitrain.evaluation.jacobian import ChunkJacobian, KroneckerFactor
+from pescitrain.evaluation.jacobian import ChunkJacobian, GramBlock, KroneckerFactor
 from pescitrain.networks.device import HOST, on_device, on_host
 from pescitrain.networks.parameters import Entry, Parameters
 
@@ -187,6 +187,20 @@ class Linearization:
             self.comm.Reduce(MPI.IN_PLACE if mine else block, block if mine else None, root=owner)
             result.append(block if mine else None)
         return result
+
+    def gauss_newton_sparse(self) -> list[GramBlock]:
+        """This rank's part of the blocks of JᵀJ that are not zero, each pair of parameter tensors once. Not collective.
+
+        Cost: for each pair of tensors, the products of the rows that both have.
+        """
+        sums: dict[tuple[str, str], GramBlock] = {}
+        with self.arithmetic.event("GaussNewtonSparse"), torch.no_grad():
+            for chunk in self.chunks:
+                for block in chunk.gram_blocks():
+                    known = sums.setdefault((block.row.name, block.column.name), block)
+                    if known is not block:
+                        known.values.add_(block.values)
+        return list(sums.values())
 
     def gauss_newton_matrix(self, restrict: Callable[[Tensor], Tensor] = lambda transposed: transposed) -> Array:
         """As :meth:`gauss_newton_matrix_on_device`, on the host."""

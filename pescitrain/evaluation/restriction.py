@@ -18,6 +18,7 @@ from pescitrain.evaluation.residuals import Residuals
 from pescitrain.evaluation.samples import fill_chunks
 from pescitrain.networks.network import Network
 from pescitrain.networks.parameters import FlatParameters, RestrictedParameters
+from pescitrain.networks.subdomain import SubdomainNetwork
 from pescitrain.networks.tape import Tape
 
 Array = NDArray[np.float64]
@@ -115,7 +116,7 @@ def _first_layers(whole: Evaluator, restricted: RestrictedParameters) -> dict[st
     active = {(layer.network, layer.name) for layer in restricted.layers}
     result = {}
     for name, network in whole.surrogate.networks.items():
-        if isinstance(network, Network):
+        if isinstance(network, Network) and not isinstance(network, SubdomainNetwork):
             layers = [layer for layer in whole.parameters.layers if layer.network == name]
             places = [k for k, layer in enumerate(layers) if (layer.network, layer.name) in active]
             result[name] = places[0] if places else len(layers)

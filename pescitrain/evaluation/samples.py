@@ -16,9 +16,10 @@ from pescitrain.errors import ProblemError
 from pescitrain.evaluation.chunks import Chunk, DiscreteChunk, DiscreteOperatorChunk, OperatorChunk, TermSamples
 from pescitrain.geometry import Box, Domain, PointSet, Sampling
 from pescitrain.networks.components import VALUE, Component, Components
-from pescitrain.networks.device import at_home, device_of, on_device
+from pescitrain.networks.device import at_home, device_of, on_device, on_host
 from pescitrain.networks.jets import jet_of_function
 from pescitrain.networks.network import Network
+from pescitrain.networks.subdomain import SubdomainNetwork
 from pescitrain.problem.discrete import Discrete, DiscreteOperator
 from pescitrain.problem.field import Coordinates, Field, Normal
 from pescitrain.problem.operator import BRANCH, TRUNK, Operator, OperatorSurrogate
@@ -259,6 +260,7 @@ def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int
     """Cut this rank's share of the points of a term into chunks, with all that is constant on them. Not collective."""
     samples.chunks.clear()
     samples.chunk_size = chunk_size
+    _arrange(samples, surrogate)
     points = samples.points
     share = points if samples.resident else points.slice(rank, size)
     begin = samples.begin(rank, size)
@@ -302,6 +304,20 @@ def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int
                 None if data is None else on_device(data[whole].copy(), device),
             )
         )
+
+
+def _arrange(samples: TermSamples, surrogate: Surrogate) -> None:
+    """Order the points by subdomain, so that those of a chunk, and of a rank, are seen by few networks."""
+    networks = [n for name in samples.networks if isinstance(n := surrogate.networks[name], SubdomainNetwork)]
+    if not networks or isinstance(samples.term, Data | Discrete):
+        return
+    windows = networks[0].windows
+    order = on_host(torch.argsort(windows.owners(on_device(samples.points.x, device_of(surrogate))), stable=True))
+    samples.points = samples.points.take(order)
+    if samples.partners is not None:
+        samples.partners = samples.partners[order]
+    if samples.multipliers is not None:
+        samples.multipliers = samples.multipliers[order]
 
 
 def _constant_part(

@@ -12,5 +12,6 @@ from pescitrain.networks.network import PeriodicFeatures as PeriodicFeatures
 from pescitrain.networks.network import ScaleToUnitBox as ScaleToUnitBox
 from pescitrain.networks.product import ProductNetwork as ProductNetwork
 from pescitrain.networks.resnet import ResNet as ResNet
+from pescitrain.networks.subdomain import SubdomainNetwork as SubdomainNetwork
 from pescitrain.networks.tape import Recorder as Recorder
 from pescitrain.networks.tape import Tape as Tape

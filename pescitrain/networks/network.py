@@ -63,6 +63,12 @@ class Network(nn.Module):
         """The layer whose affine map is the last thing that the network does, or None where there is none."""
         return None
 
+    def output_parts(self) -> dict[str, slice]:
+        """Name of a parameter -> which of its numbers, counted in one dimension, the outputs are linear in."""
+        layer = self.output_layer()
+        known = [] if layer is None else [layer.weight, layer.bias]
+        return {name: slice(None) for name, own in self.named_parameters() if any(own is one for one in known)}
+
     def resized(self, width: int, depth: int) -> Network:
         """A new network of this kind on the same embedding, with ``depth`` hidden layers of ``width`` neurons."""
         raise NotImplementedError

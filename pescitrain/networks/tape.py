@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from pescitrain.networks.jets import affine
@@ -21,6 +22,11 @@ class Tape:
         """``W h + b`` for a jet h (C, in, M)."""
         return affine(h, layer.weight, layer.bias)
 
+    def batched_affine(self, owner: nn.Module, weight: Tensor, bias: Tensor, h: Tensor) -> Tensor:
+        """``W_a h_a + b_a`` of A networks of one shape: (A, out, in), (A, out), a jet (C, A, in, P)."""
+        z = torch.matmul(weight, h)
+        return torch.cat((z[:1] + bias.unsqueeze(2), z[1:]))
+
     def parameter(self, parameter: Tensor, samples: int) -> Tensor:
         """A small parameter of shape (k,) that enters elementwise: (k,) here, (k, samples) in a recorder."""
         return parameter
@@ -31,6 +37,15 @@ class AffineRecord:
     """Input (C, in, M) and pre-activation (C, out, M) of one affine layer."""
 
     layer: nn.Linear
+    inputs: Tensor
+    outputs: Tensor
+
+
+@dataclass(frozen=True)
+class BatchedRecord:
+    """Input (C, A, in, P) and pre-activation (C, A, out, P) of one layer of A networks of a module."""
+
+    owner: nn.Module
     inputs: Tensor
     outputs: Tensor
 
@@ -48,6 +63,7 @@ class Recorder(Tape):
 
     def __init__(self) -> None:
         self.affine_records: list[AffineRecord] = []
+        self.batched_records: list[BatchedRecord] = []
         self.parameter_records: list[ParameterRecord] = []
 
     def affine(self, layer: nn.Linear, h: Tensor) -> Tensor:
@@ -58,11 +74,19 @@ class Recorder(Tape):
         self.affine_records.append(AffineRecord(layer, h.detach(), z))
         return z
 
+    def batched_affine(self, owner: nn.Module, weight: Tensor, bias: Tensor, h: Tensor) -> Tensor:
+        z = super().batched_affine(owner, weight.detach(), bias.detach(), h)
+        if not z.requires_grad:
+            z.requires_grad_()
+        self.batched_records.append(BatchedRecord(owner, h.detach(), z))
+        return z
+
     def parameter(self, parameter: Tensor, samples: int) -> Tensor:
         copies = parameter.detach().unsqueeze(1).expand(-1, samples).clone().requires_grad_()
         self.parameter_records.append(ParameterRecord(parameter, copies))
         return copies
 
     def leaves(self) -> list[Tensor]:
-        """What to differentiate with respect to: pre-activations first, then the copies."""
-        return [r.outputs for r in self.affine_records] + [r.copies for r in self.parameter_records]
+        """What to differentiate with respect to: pre-activations, of one network or several at once, then the copies."""
+        affine, batched = [r.outputs for r in self.affine_records], [r.outputs for r in self.batched_records]
+        return affine + batched + [r.copies for r in self.parameter_records]

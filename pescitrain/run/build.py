@@ -14,9 +14,11 @@ from torch import Tensor
 
 from pescitrain.algebra import ParameterLayout, System, decompose
 from pescitrain.algebra.decomposition import PartitionType
+from pescitrain.algebra.least_squares_start import least_squares_start
 from pescitrain.errors import OptionError, ProblemError
 from pescitrain.evaluation import Evaluator
 from pescitrain.evaluation.batches import Batches
+from pescitrain.evaluation.couplings import find_couplings
 from pescitrain.evaluation.metrics import OperatorErrorMetric
 from pescitrain.geometry import Box, Mesh
 from pescitrain.networks.device import find_device
@@ -103,8 +105,17 @@ def build_in(
     if settings.sample_batch:
         evaluator.batches = Batches(samples, mpi_comm, settings.sample_batch, settings.seed)
     layout = ParameterLayout(parameters, comm, "even" if settings.part_owner == "even" else "blocks")
-    blocks = decompose(parameters.layers, _partition(settings.part_type), settings.part_blocks, settings.part_overlap)
-    system = System(evaluator, layout, blocks, bounds_of(problem, parameters))
+    couplings = find_couplings(surrogate, parameters.layers, samples, mpi_comm)
+    blocks = decompose(
+        parameters.layers,
+        _partition(settings.part_type),
+        settings.part_blocks,
+        settings.part_overlap,
+        None if couplings is None else couplings.neighbours,
+    )
+    system = System(evaluator, layout, blocks, bounds_of(problem, parameters), couplings)
+    if settings.net_start == "least_squares" or (settings.net_start == "auto" and couplings is not None):
+        parameters.put(least_squares_start(system))
     metric = error_metric(problem, settings, domain, surrogate, mpi_comm)
     return Setup(problem, domain, surrogate, system, metric, test_metric(problem, settings, surrogate, mpi_comm))
 

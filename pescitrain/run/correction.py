@@ -56,8 +56,8 @@ def start_at_zero(setup: Setup) -> None:
     for network in setup.surrogate.networks.values():
         if isinstance(network, Network):
             named = dict(network.named_parameters())
-            for name in network.layers()[-1][1]:
-                named[name].data.zero_()
+            for name, part in network.output_parts().items():
+                named[name].data.view(-1)[part] = 0.0
 
 
 def residual_scale(setup: Setup, prepare: Callable[[Setup], None], correct: Callable[[float], Setup]) -> float:

@@ -65,6 +65,10 @@ def settings_of_level(settings: Settings, below: int) -> Settings:
     ------
     OptionError     there is nothing left to coarsen
     """
+    if settings.net_type == "subdomain":
+        raise OptionError(
+            "-hier_nested: networks in subdomains have no coarser ones; give a coarse level by -net_subdomains 1,4"
+        )
     kind = coarsening_of(read(StageOptions).hier_type)
     basis = settings.net_basis or settings.net_width
     for level in range(below):

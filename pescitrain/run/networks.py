@@ -17,9 +17,11 @@ from pescitrain.networks import (
     ProductNetwork,
     ResNet,
     ScaleToUnitBox,
+    SubdomainNetwork,
 )
 from pescitrain.networks.fixed_basis import FixedBasis
 from pescitrain.networks.network import ExtraFeatures
+from pescitrain.networks.windows import BoxWindows, Levels
 from pescitrain.problem import (
     Lifting,
     OperatorData,
@@ -122,6 +124,8 @@ def create_networks(
 def _network(
     problem: Problem, settings: Settings, domain: Box | Mesh, outputs: int, generator: torch.Generator
 ) -> Network:
+    if settings.net_type == "subdomain":
+        return _subdomains(problem, settings, domain, outputs, generator)
     scaling = ScaleToUnitBox(*bounding_box(problem, domain))
     embedding: ScaleToUnitBox | FourierFeatures | PeriodicFeatures | ExtraFeatures = scaling
     if problem.periodic:
@@ -135,6 +139,36 @@ def _network(
     if problem.features is not None:
         embedding = ExtraFeatures(embedding, *_features(problem))
     return _chain(settings, embedding, embedding.outputs, outputs, generator)
+
+
+def _subdomains(
+    problem: Problem, settings: Settings, domain: Box | Mesh, outputs: int, generator: torch.Generator
+) -> SubdomainNetwork:
+    """What ``-net_type subdomain`` asks for."""
+    if problem.periodic or settings.net_fourier or settings.net_adaptive_slope or problem.features is not None:
+        raise OptionError(
+            "-net_type subdomain takes the coordinates as they are: it goes with no -net_fourier, no "
+            "-net_adaptive_slope, no periodic coordinate and no features of the problem"
+        )
+    lower, upper = bounding_box(problem, domain)
+    levels = [
+        BoxWindows(lower, upper, _shape(word, len(lower)), settings.net_overlap) for word in settings.net_subdomains
+    ]
+    windows = levels[0] if len(levels) == 1 else Levels(levels)
+    sizes = (outputs, settings.net_width, settings.net_depth)
+    return SubdomainNetwork(windows, *sizes, settings.net_activation, generator)
+
+
+def _shape(word: str, dimension: int) -> tuple[int, ...]:
+    """Of one level of ``-net_subdomains``."""
+    numbers = word.split("x")
+    if not all(number.isdigit() and int(number) > 0 for number in numbers) or len(numbers) not in (1, dimension):
+        example = "x".join(["4"] * dimension)
+        raise OptionError(
+            f"-net_subdomains {word}: give one number of boxes, 1 or more, or one for each of the {dimension} "
+            f"coordinates, as {example}"
+        )
+    return tuple(int(number) for number in numbers) if len(numbers) == dimension else (int(word),) * dimension
 
 
 def _chain(

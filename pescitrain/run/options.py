@@ -54,9 +54,28 @@ class ProblemOptions:
 class NetworkOptions:
     """The network."""
 
-    net_type: str = option("mlp", "kind of network", choices=("mlp", "resnet"))
+    net_type: str = option(
+        "mlp",
+        "kind of network; subdomain: many perceptrons, each in its part of the domain, joined by a partition of unity",
+        choices=("mlp", "resnet", "subdomain"),
+    )
     net_width: int = option(20, "neurons of a hidden layer", minimum=1)
     net_depth: int = option(4, "hidden layers", minimum=1)
+    net_subdomains: tuple[str, ...] = option(
+        ("4",),
+        "boxes of the subdomain networks: 4 along each coordinate, as 4x2, or several levels that are added, the "
+        "coarsest first, as 1,4x4",
+        note="4",
+    )
+    net_overlap: float = option(
+        0.5, "how far a subdomain reaches over its box on each side, in widths of the box", minimum=0
+    )
+    net_start: str = option(
+        "auto",
+        "values of the output layers to begin with: random, or those of a least-squares solution, the hidden layers "
+        "being as they are; auto: least_squares for -net_type subdomain",
+        choices=("auto", "random", "least_squares"),
+    )
     net_basis: int | None = option(
         None, "outputs of the branch and of the trunk of an operator", minimum=1, note="net_width"
     )
@@ -180,7 +199,7 @@ class PartitionOptions:
     part_type: str = option(
         "layer",
         "blocks of equal numbers of layers, of balanced parameter counts, or of layers of one network each, which is "
-        "called branchtrunk and subdomain, too",
+        "called branchtrunk, too; a network in a subdomain is one layer, and its overlap are its neighbours",
         choices=("layer", "balanced", "network", "branchtrunk", "subdomain"),
     )
     part_blocks: int | None = option(None, "number of blocks", minimum=1, note="one for each layer")
@@ -224,8 +243,9 @@ class StageOptions:
     max_time: float = option(0.0, "of solving; 0: no limit", minimum=0, unit="s")
     gn_mat: str = option(
         "auto",
-        "entries of the Gauss-Newton matrix that the preconditioner reads; auto: dense for lu and cholesky",
-        choices=("auto", "blocks", "dense", "none"),
+        "entries of the Gauss-Newton matrix that the preconditioner reads; auto: sparse, all that are not zero, for "
+        "networks in subdomains, dense for lu and cholesky, else blocks",
+        choices=("auto", "blocks", "dense", "sparse", "none"),
     )
     gn_lag: int = option(
         0, "linearizations (Newton) or iterations between refreshes", minimum=0, note="1, quasi-Newton 10"

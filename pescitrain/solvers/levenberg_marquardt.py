@@ -12,6 +12,7 @@ from petsc4py import PETSc
 from scipy.linalg import LinAlgError
 
 from pescitrain.algebra import ParameterLayout, Preconditioner, System
+from pescitrain.algebra.banded_cholesky import BandedCholesky, BandedOrder
 from pescitrain.algebra.cholesky import ShiftedCholesky
 from pescitrain.algebra.options import get_choice
 from pescitrain.errors import EvaluationError, OptionError
@@ -33,7 +34,7 @@ class Solve(Protocol):
 SKETCHES = ("auto", "none", "pairs")
 SKETCH_FROM = 1000
 
-SPACES = ("auto", "parameters", "samples", "krylov")
+SPACES = ("auto", "parameters", "samples", "sparse", "krylov")
 
 
 class LevenbergMarquardt:
@@ -60,6 +61,7 @@ class LevenbergMarquardt:
     -tao_lm_accept 1e-4             least ρ that is accepted
     -tao_lm_max_trials 40           in one iteration
     -tao_lm_space auto              parameters, samples, or the smaller of the two; parameters where there are bounds;
+                                    sparse, by a banded Cholesky, where networks in subdomains make that cheaper;
                                     krylov: products with J alone, with -pc_type and -ksp_rtol 0.1 -ksp_max_it 100
     -tao_lm_project true            solve for what is linear
     -tao_lm_sketch auto             pairs: each iteration solves in a random subspace of half the dimension; none; auto:
@@ -77,6 +79,7 @@ class LevenbergMarquardt:
         self._known: _Linearized | None = None
         self._last: Array | None = None
         self._stuck = False
+        self._order: BandedOrder | None = None
 
     def create(self, tao: PETSc.TAO) -> None:
         """Its steps are accepted before TAO sees them."""
@@ -151,7 +154,7 @@ class LevenbergMarquardt:
             self._krylov.move_to(linearization, self.iterations)
             factors = self._krylov
         else:
-            factors = _Factors(linearization, free, self._in_samples(system), self._subspace(system, free))
+            factors = self._factors(system, linearization, free)
         self.iterations += 1
         value = system.evaluator.objective(theta)
         tiny = 1e-16 * np.sqrt(len(theta)) * factors.largest
@@ -202,6 +205,28 @@ class LevenbergMarquardt:
             self._known = _Linearized(theta, linearization, gradient)
         return self._known
 
+    def _factors(self, system: System, linearization: Linearization, free: Indices | None) -> _Factors | _SparseFactors:
+        """A + λI or K + λI of a linearization. Collective."""
+        order = self._banded_order(system)
+        if order is not None:
+            return _SparseFactors(linearization, order)
+        return _Factors(linearization, free, self._in_samples(system), self._subspace(system, free))
+
+    def _banded_order(self, system: System) -> BandedOrder | None:
+        """The order of the sparse factorisation; None where it is not asked for, or costs more than a dense one."""
+        if self.space not in ("auto", "sparse") or (self.space == "auto" and system.bounds is not None):
+            return None
+        if system.couplings is None or system.bounds is not None:
+            if self.space == "sparse":
+                raise OptionError(
+                    "-tao_lm_space sparse is for -net_type subdomain without bounds on unknowns: use parameters"
+                )
+            return None
+        if self._order is None:
+            self._order = BandedOrder(system.layout.layers, system.couplings.coupled)
+        dense = system.layout.size**3 / 3.0
+        return self._order if self.space == "sparse" or self._order.flops < 0.5 * dense else None
+
     def _in_samples(self, system: System) -> bool:
         if self.space == "auto":
             return system.bounds is None and system.evaluator.residual_count < system.layout.size
@@ -220,7 +245,7 @@ class LevenbergMarquardt:
         system: System,
         theta: Array,
         here: _Linearized,
-        factors: _Factors | KrylovSteps,
+        factors: _Factors | _SparseFactors | KrylovSteps,
         damping: float,
         kept: Array | None,
     ) -> tuple[Array, float] | None:
@@ -338,6 +363,21 @@ class _Factors:
         begin = sum(len(part) for part in parts[: self._linearization.comm.rank])
         whole = cholesky_solve(np.concatenate(parts))
         return self._linearization.transpose_times(whole[begin : begin + len(c)])
+
+
+class _SparseFactors:
+    """JᵀJ of one linearization as a band and a border, factored for one λ after another. Construction is collective."""
+
+    def __init__(self, linearization: Linearization, order: BandedOrder) -> None:
+        self._linearization = linearization
+        self._cholesky = BandedCholesky(linearization.gauss_newton_sparse(), order, linearization.comm)
+        diagonal, tiny = self._cholesky.diagonal, float(np.finfo(float).tiny)
+        self.largest, self.mean = max(float(diagonal.max()), tiny), max(float(diagonal.mean()), tiny)
+
+    def factor(self, damping: float) -> Solve:
+        """Cholesky for this λ; raises LinAlgError where it breaks down."""
+        solve = self._cholesky.factor(damping)
+        return lambda c, image=None: solve(self._linearization.transpose_times(c) if image is None else image)
 
 
 def _free(theta: Array, gradient: Array, bounds: tuple[Array, Array] | None) -> Indices | None:

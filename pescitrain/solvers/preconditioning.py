@@ -39,9 +39,8 @@ def create_preconditioner(
         )
     if settings.matrix == "none" and asked not in OWN_PC_TYPES:
         raise OptionError(f"-gn_mat none leaves -{prefix}pc_type {asked} without a matrix: use blocks or dense")
-    matrix: MatrixKind | None = "dense" if settings.matrix == "dense" else None
-    if settings.matrix == "blocks":
-        matrix = "blocks"
+    kinds: dict[str | None, MatrixKind] = {"dense": "dense", "blocks": "blocks", "sparse": "sparse"}
+    matrix = kinds.get(settings.matrix)
     bounded = None
     if system.bounds is not None and method not in TAO_NEWTON:
         bounded = np.flatnonzero(np.isfinite(system.bounds[0]) | np.isfinite(system.bounds[1]))
@@ -57,6 +56,7 @@ def create_preconditioner(
         settings.rows,
         settings.single,
         system.evaluator,
+        system.couplings,
     )
 
 

@@ -126,3 +126,18 @@ def test_impossible_blocks_are_an_error_that_says_what_is_possible(kind):
             decompose(layers, kind, count, 0)
     with pytest.raises(OptionError, match=r"-part_overlap -1: the overlap is a number of layers, 0 or more"):
         decompose(layers, kind, 2, -1)
+
+
+def test_layers_that_do_not_follow_each_other_take_their_neighbours_as_overlap():
+    """Subdomains on a grid of 2 × 3: those beside one another, also across the rows."""
+    beside = [[1, 3], [0, 2, 4], [1, 5], [0, 4], [1, 3, 5], [2, 4]]
+    neighbours = [np.array(sorted([number, *others])) for number, others in enumerate(beside)]
+    layers = layers_of([2] * 6)
+    blocks = decompose(layers, "layer", None, 1, neighbours)
+    assert [(block.active[::2] // 2).tolist() for block in blocks] == [n.tolist() for n in neighbours]
+    assert [block.owned.tolist() for block in blocks] == [[2 * n, 2 * n + 1] for n in range(6)]
+    pairs = decompose(layers, "layer", 3, 2, neighbours)
+    assert (pairs[0].active[::2] // 2).tolist() == [0, 1, 2, 3, 4, 5]
+    assert (decompose(layers, "layer", 3, 1, neighbours)[2].active[::2] // 2).tolist() == [1, 2, 3, 4, 5]
+    with pytest.raises(OptionError, match="0 or more"):
+        decompose(layers, "layer", 3, -1, neighbours)

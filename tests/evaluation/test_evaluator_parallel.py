@@ -27,6 +27,9 @@ FACTORS = (
     "mixed outputs",
     "beam of order four",
     "quantities",
+    "subdomains, two levels",
+    "subdomains, periodic term",
+    "subdomains, inverse",
 )
 FUNCTIONS = ("wave, periodic term", "inverse", "quantities")
 

@@ -1,0 +1,179 @@
+"""Many small networks, each in its own overlapping subdomain, joined by a partition of unity."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pescitrain.networks.components import Components
+from pescitrain.networks.device import on_host
+from pescitrain.networks.jets import activate, jet_of_function, multiply
+from pescitrain.networks.network import Network
+from pescitrain.networks.tape import Tape
+from pescitrain.networks.windows import BoxWindows, Levels
+
+
+@dataclass(frozen=True)
+class SubdomainJets:
+    """Where the networks of A subdomains are evaluated: up to P of M points each, and what is constant there.
+
+    A subdomain with fewer points than P has points where its window is set to zero.
+    """
+
+    subdomains: Tensor  # (A,) int64: their numbers
+    points: Tensor  # (A, P) int64: numbers of the points, 0 where there is none
+    inputs: Tensor  # (C, A, d, P): the jets of the coordinates, scaled to the support
+    windows: Tensor  # (C, A, 1, P): the jets of the windows
+    count: int  # M
+
+    def at(self, chosen: Tensor) -> SubdomainJets:
+        """At some of the points (indices, no two alike), which are numbered anew."""
+        place = torch.full((self.count,), -1, dtype=torch.int64, device=chosen.device)
+        place[chosen] = torch.arange(len(chosen), device=chosen.device)
+        moved = place[self.points]
+        here = (moved >= 0) & (self.windows[:, :, 0].abs().amax(0) > 0.0)
+        return _compressed(self.subdomains, here, moved, self.inputs, self.windows, len(chosen))
+
+    def of(self, subdomains: Tensor) -> SubdomainJets:
+        """Of some of the subdomains, all points staying as they are."""
+        kept = torch.isin(self.subdomains, subdomains)
+        return SubdomainJets(
+            self.subdomains[kept], self.points[kept], self.inputs[:, kept], self.windows[:, kept], self.count
+        )
+
+
+def _compressed(
+    subdomains: Tensor, here: Tensor, points: Tensor, inputs: Tensor, windows: Tensor, count: int
+) -> SubdomainJets:
+    """Only the entries (A, P) that are ``here``, moved to the front, in their order."""
+    used = here.any(1)
+    subdomains, here, points, inputs, windows = (
+        subdomains[used],
+        here[used],
+        points[used],
+        inputs[:, used],
+        windows[:, used],
+    )
+    longest = int(here.sum(1).max()) if len(here) else 0
+    order = torch.argsort(~here, dim=1, stable=True)[:, :longest]
+    valid = torch.gather(here, 1, order)
+    columns = order[None, :, None]
+    return SubdomainJets(
+        subdomains,
+        torch.where(valid, torch.gather(points, 1, order), 0),
+        torch.gather(inputs, 3, columns.expand(*inputs.shape[:3], -1)),
+        torch.gather(windows, 3, columns.expand(*windows.shape[:3], -1)) * valid[None, :, None],
+        count,
+    )
+
+
+class SubdomainNetwork(Network):
+    """u(x) = Σ_s w_s(x) N_s((x − c_s) / h_s): S perceptrons of one shape, ``depth`` hidden layers of ``width`` neurons.
+
+    The windows w_s are a partition of unity, or several one on the other; c_s and h_s are centre and half widths of
+    their supports. The parameters of one network after the other make up θ, each a vector; the networks of all
+    subdomains are evaluated together, and only where their window is not zero.
+    Source: Moseley, Markham & Nissen-Meyer, Adv. Comput. Math. 49 (2023) 62.
+    """
+
+    def __init__(
+        self,
+        windows: BoxWindows | Levels,
+        outputs: int,
+        width: int,
+        depth: int,
+        activation: str = "tanh",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(nn.Identity(), activation, adaptive_slope=False)
+        self.windows = windows
+        self.sizes = [windows.centers.shape[1], *[width] * depth, outputs]
+        generator = generator or torch.Generator().manual_seed(0)
+        self.subdomains = nn.ParameterList(self._initial(generator) for _ in range(len(windows)))
+
+    def _initial(self, generator: torch.Generator) -> nn.Parameter:
+        """Glorot-uniform weights, in the first layer twice as large, and biases of hidden neurons in [−1, 1].
+
+        They spread the bends of the activations over the support, so that the output layers alone, solved for, are a
+        good start.
+        """
+        parts = []
+        for layer, (inputs, outputs) in enumerate(pairwise(self.sizes)):
+            bound = math.sqrt(6.0 / (inputs + outputs)) * (2.0 if layer == 0 else 1.0)
+            spread = 1.0 if layer < len(self.sizes) - 2 else 0.0
+            for count, largest in ((outputs * inputs, bound), (outputs, spread)):
+                values = torch.empty(count, dtype=torch.float64)
+                parts.append(values.uniform_(-largest, largest, generator=generator))
+        return nn.Parameter(torch.cat(parts))
+
+    def affine_maps(self, subdomains: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer the weights (A, out, in) and biases (A, out) of some of the networks, or of all."""
+        numbers = range(len(self.subdomains)) if subdomains is None else subdomains.tolist()
+        values = torch.stack([self.subdomains[s] for s in numbers])
+        maps, position = [], 0
+        for inputs, outputs in pairwise(self.sizes):
+            weight = values[:, position : position + outputs * inputs].unflatten(1, (outputs, inputs))
+            position += outputs * inputs
+            maps.append((weight, values[:, position : position + outputs]))
+            position += outputs
+        return maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = (x.unsqueeze(0) - self.windows.centers.unsqueeze(1)) / self.windows.half_widths.unsqueeze(1)
+        *hidden, (weight, bias) = self.affine_maps()
+        for inner, shift in hidden:
+            h = self._activate(torch.baddbmm(shift.unsqueeze(1), h, inner.mT), None)
+        values = torch.baddbmm(bias.unsqueeze(1), h, weight.mT)  # (S, M, k)
+        return (self.windows(x).t().unsqueeze(2) * values).sum(0)
+
+    def embed_jet(self, x: Tensor, components: Components) -> SubdomainJets:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Where each network is evaluated among the points x (M, d), with the windows and coordinates there."""
+        windows = jet_of_function(self.windows, x, components)  # (C, S, M)
+        here = windows[0] > 0.0
+        numbers = torch.arange(len(x), device=x.device).expand(len(here), -1)
+        inputs = x.new_zeros(len(components), len(here), x.shape[1], len(x))
+        inputs[0] = (x.t() - self.windows.centers.unsqueeze(2)) / self.windows.half_widths.unsqueeze(2)
+        for component, position in components.index.items():
+            if isinstance(component, tuple) and len(component) == 1:
+                inputs[position, :, component[0]] = 1.0 / self.windows.half_widths[:, component[0], None]
+        everything = torch.arange(len(here), device=x.device)
+        return _compressed(everything, here, numbers, inputs, windows.unsqueeze(2), len(x))
+
+    def forward_jet(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, jet: SubdomainJets, components: Components, tape: Tape, first: int = 0, last: int | None = None
+    ) -> Tensor:
+        """The jet (C, outputs, M) of the sum."""
+        total = jet.inputs.new_zeros(len(components), self.sizes[-1], jet.count)
+        if not len(jet.subdomains):
+            return total
+        h, maps = jet.inputs, self.affine_maps(jet.subdomains)
+        for weight, bias in maps[:-1]:
+            h = activate(tape.batched_affine(self, weight, bias, h), components, self.activation)
+        values = multiply(jet.windows, tape.batched_affine(self, *maps[-1], h), components)  # (C, A, k, P)
+        return total.index_add(2, jet.points.flatten(), values.movedim(2, 1).flatten(2))
+
+    def output_parts(self) -> dict[str, slice]:
+        last = self.sizes[-1] * (self.sizes[-2] + 1)
+        return {f"subdomains.{s}": slice(-last, None) for s in range(len(self.subdomains))}
+
+    def layers(self) -> list[tuple[str, list[str]]]:
+        """One subdomain after the other: each is a layer of θ."""
+        return [(f"subdomain_{s}", [f"subdomains.{s}"]) for s in range(len(self.subdomains))]
+
+    def overlapping(self, other: SubdomainNetwork) -> NDArray[np.bool_]:
+        """(S, S'): which supports overlap with which of another network, or of this one."""
+        (centers, half), (others, widths) = (
+            (on_host(network.windows.centers), on_host(network.windows.half_widths)) for network in (self, other)
+        )
+        apart, reach = np.abs(centers[:, None] - others), half[:, None] + widths
+        return np.asarray((apart < (1.0 - 1e-9) * reach).all(2))
+
+    def level_sizes(self) -> list[int]:
+        """Numbers of subdomains of the levels."""
+        return [len(self.windows)] if isinstance(self.windows, BoxWindows) else self.windows.sizes()

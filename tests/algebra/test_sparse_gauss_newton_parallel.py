@@ -1,0 +1,140 @@
+"""The sparse Gauss–Newton matrix of networks in subdomains, its factorisation, and the start of their output layers."""
+
+import numpy as np
+import pytest
+import torch
+from petsc4py import PETSc
+from toys import CASES, Case, Toy, _poisson, mlp, start, subdomains
+
+from pescitrain.algebra import ParameterLayout, Preconditioner, System, decompose
+from pescitrain.algebra.banded_cholesky import BandedCholesky, BandedOrder
+from pescitrain.algebra.least_squares_start import RIDGE, least_squares_start
+from pescitrain.algebra.operators import gather_rows
+from pescitrain.algebra.sparse_gauss_newton import SparseGaussNewton
+from pescitrain.errors import OptionError
+from pescitrain.evaluation.couplings import find_couplings
+from pescitrain.problem import Dirichlet, Residual
+
+pytestmark = pytest.mark.parallel
+
+NAMES = [name for name in CASES if name.startswith("subdomains")]
+WIDE = Case(_poisson, subdomains(((5, 3),), 0.3))
+"""Subdomains that do not all meet."""
+
+
+def _linear_poisson():
+    terms = [Residual(lambda u, x, y: u.laplacian - torch.sin(x * y)), Dirichlet(lambda y: y**2, on="boundary")]
+    return Toy(terms)
+
+
+def system_of(case, comm, ownership="blocks", **options):
+    evaluator = case.build(comm, chunk_size=7, **options)
+    layout = ParameterLayout(evaluator.parameters, PETSc.Comm(comm), ownership)
+    couplings = find_couplings(evaluator.surrogate, layout.layers, evaluator.samples, comm)
+    blocks = decompose(layout.layers, "layer", None, 0, None if couplings is None else couplings.neighbours)
+    return System(evaluator, layout, blocks, None, couplings)
+
+
+@pytest.mark.parametrize("ownership", ["blocks", "even"])
+@pytest.mark.parametrize("case", [*(CASES[name] for name in NAMES), WIDE], ids=[*NAMES, "wide"])
+def test_it_is_the_whole_matrix_and_needs_no_more_room(comm, case, ownership):
+    system = system_of(case, comm, ownership)
+    theta = start(system.evaluator)
+    sparse = SparseGaussNewton(system.layout, system.couplings.coupled, 0.1)
+    for _ in range(2):  # entries are replaced, not added up
+        sparse.assemble(system.evaluator.linearize(theta))
+    expected = system.evaluator.linearize(theta).gauss_newton_matrix()
+    expected += 0.1 * expected.diagonal().mean() * np.eye(len(expected))
+    np.testing.assert_allclose(gather_rows(sparse.mat).toarray(), expected, rtol=0.0, atol=1e-12 * expected.max())
+    assert sparse.mat.getInfo()["mallocs"] == 0.0
+    sparse.set_damping(0.0)
+    assert sparse.mat.getDiagonal().min()[1] >= 0.0
+    sparse.destroy()
+
+
+def test_parameters_apart_keep_their_diagonal_alone(comm):
+    system = system_of(CASES["subdomains, inverse"], comm)
+    theta, alone = start(system.evaluator), np.array([system.layout.size - 1])
+    sparse = SparseGaussNewton(system.layout, system.couplings.coupled, 0.0, alone)
+    sparse.assemble(system.evaluator.linearize(theta))
+    found = gather_rows(sparse.mat).toarray()
+    expected = system.evaluator.linearize(theta).gauss_newton_matrix()
+    expected[alone, :-1] = expected[:-1, alone] = 0.0
+    np.testing.assert_allclose(found, expected, rtol=0.0, atol=1e-12 * expected.max())
+
+
+@pytest.mark.parametrize("case", [*(CASES[name] for name in NAMES), WIDE], ids=[*NAMES, "wide"])
+def test_the_banded_factorisation_solves_with_any_shift(comm, case):
+    system = system_of(case, comm)
+    linearization = system.evaluator.linearize(start(system.evaluator))
+    order = BandedOrder(system.layout.layers, system.couplings.coupled)
+    factors = BandedCholesky(linearization.gauss_newton_sparse(), order, comm)
+    dense, b = linearization.gauss_newton_matrix(), np.sin(np.arange(system.layout.size))
+    np.testing.assert_allclose(np.sort(factors.diagonal), np.sort(dense.diagonal()), rtol=1e-12)
+    for shift in (1.0, 1e-2):
+        x = factors.factor(shift)(b)
+        left = dense @ x + shift * x - b
+        assert np.abs(left).max() < 1e-13 * dense.max() * np.abs(x).max()  # backward stable
+
+
+def test_orders_find_the_narrow_side_and_leave_what_meets_everything_to_the_border(comm):
+    def order(*shapes):
+        system = system_of(Case(_poisson, subdomains(shapes, 0.3)), comm)
+        return BandedOrder(system.layout.layers, system.couplings.coupled), system.layout.layers[0].size
+
+    tall, size = order((2, 8))
+    assert not len(tall.border)
+    assert tall.width < 6 * size  # as for 8 × 2, not the 11 networks of its own order
+    levels, size = order((1, 1), (4, 4))
+    assert len(levels.border) == size
+
+
+@pytest.mark.parametrize("pc_type", ["asm", "bjacobi", "gamg", "cholesky"])
+def test_the_preconditioners_of_petsc_take_it(comm, pc_type):
+    system = system_of(WIDE, comm)
+    PETSc.Options()["pc_type"] = pc_type
+    preconditioner = Preconditioner(system.layout, system.blocks, "", None, 1e-2, couplings=system.couplings)
+    linearization = system.evaluator.linearize(start(system.evaluator))
+    preconditioner.refresh(linearization)
+    ksp = PETSc.KSP().create(comm)
+    ksp.setOperators(preconditioner.matrix.mat)
+    preconditioner.attach(ksp, preconditioner.matrix.mat)
+    ksp.setType("cg")
+    ksp.setTolerances(rtol=1e-10, max_it=500)
+    b, x = system.layout.create_vec(), system.layout.create_vec()
+    b.set(1.0)
+    ksp.solve(b, x)
+    assert ksp.getConvergedReason() > 0
+    limit = {"cholesky": 1, "gamg": 400}.get(pc_type, 200)
+    assert ksp.getIterationNumber() <= limit
+    preconditioner.destroy()
+
+
+def test_other_networks_have_no_sparse_matrix(comm):
+    parts = system_of(Case(_poisson, mlp()), comm)
+    with pytest.raises(OptionError, match="-net_type subdomain"):
+        Preconditioner(parts.layout, parts.blocks, "", "sparse", 1e-2)
+
+
+@pytest.mark.parametrize("maker", [subdomains(((5, 3),)), subdomains(((1, 1), (2, 2))), mlp(width=6)])
+def test_output_layers_start_as_a_least_squares_solution(comm, maker):
+    case = Case(_linear_poisson, maker)
+    system = system_of(case, comm, interior=200, boundary=40)
+    evaluator = system.evaluator
+    before = evaluator.parameters.current()
+    theta = least_squares_start(system)
+    evaluator.parameters.put(theta)
+    moved = theta != before
+    gradient = evaluator.objective_gradient(theta)[1]
+    started = evaluator.objective_gradient(before)[1]
+    # The equations are linear: what is left of the gradient in the output layers is that of the ridge.
+    ridge = RIDGE * evaluator.linearize(before).gauss_newton_diagonal()[moved].mean()
+    left = gradient[moved] + ridge * (theta - before)[moved]
+    assert np.abs(left).max() < 1e-9 * np.abs(started).max()
+    assert evaluator.objective(theta).objective < evaluator.objective(before).objective
+    serial = system_of(case, PETSc.COMM_SELF.tompi4py(), interior=200, boundary=40)
+    np.testing.assert_allclose(
+        evaluator.objective(theta).objective,
+        serial.evaluator.objective(least_squares_start(serial)).objective,
+        rtol=1e-8,  # the matrix is singular up to the ridge
+    )

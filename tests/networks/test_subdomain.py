@@ -1,0 +1,101 @@
+"""Networks in subdomains: windows that are a partition of unity, the Taylor mode, and evaluation where it counts."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pescitrain.errors import OptionError
+from pescitrain.networks import Components, Laplacian, SubdomainNetwork, Tape
+from pescitrain.networks.jets import jet_of_function
+from pescitrain.networks.windows import BoxWindows, Levels
+
+COMPONENTS = Components.closed([(0,), (1,), (0, 0), (0, 1), (1, 1, 1), Laplacian((0, 1))])
+LOWER, UPPER = (0.0, -1.0), (1.0, 3.0)
+
+
+def windows(overlap=0.5, *shapes):
+    levels = [BoxWindows(LOWER, UPPER, shape, overlap) for shape in shapes or ((3, 4),)]
+    return levels[0] if len(levels) == 1 else Levels(levels)
+
+
+def points(count=50, seed=0):
+    unit = torch.rand(count, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.tensor(LOWER) + unit * (torch.tensor(UPPER) - torch.tensor(LOWER))
+
+
+def network(parts=None, outputs=2):
+    return SubdomainNetwork(parts or windows(), outputs, 5, 2, generator=torch.Generator().manual_seed(1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(overlap=st.floats(0.05, 2.5), rows=st.integers(1, 5), columns=st.integers(3, 5), seed=st.integers(0, 99))
+def test_windows_add_up_to_one_and_end_with_their_support(overlap, rows, columns, seed):
+    if 1 < rows < overlap:
+        return
+    one, x = windows(overlap, (rows, columns)), points(seed=seed)
+    values = one(x)
+    torch.testing.assert_close(values.sum(1), torch.ones(len(x), dtype=torch.float64))
+    inside = ((x.unsqueeze(1) - one.centers).abs() < one.half_widths).all(2)
+    assert (values >= 0.0).all()
+    assert (values[~inside] == 0.0).all()
+    assert (values.gather(1, one.owners(x).unsqueeze(1)) > 0.0).all()
+
+
+def test_the_derivatives_of_windows_are_continuous_at_the_ends_of_their_support():
+    one = BoxWindows((0.0,), (1.0,), (2,), 0.4)  # the first ends at 0.7, the second begins at 0.3
+    wanted = Components.closed([(0, 0, 0)])
+    at = jet_of_function(one, torch.tensor([[0.3], [0.7]], dtype=torch.float64), wanted)
+    torch.testing.assert_close(at[1:], torch.zeros_like(at[1:]))
+    torch.testing.assert_close(at[0], torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("shapes", [((3, 4),), ((1, 1), (2, 3)), ((1, 1),)])
+def test_the_taylor_mode_is_that_of_the_whole_sum(shapes):
+    model, x = network(windows(0.5, *shapes)), points()
+    found = model.forward_jet(model.embed_jet(x, COMPONENTS), COMPONENTS, Tape())
+    torch.testing.assert_close(found, jet_of_function(model, x, COMPONENTS), rtol=1e-10, atol=1e-10)
+
+
+def test_networks_are_evaluated_only_where_their_window_is_not_zero():
+    model, x = network(), points(200)
+    jets = model.embed_jet(x, COMPONENTS)
+    evaluated = int((jets.windows[0] > 0.0).sum())
+    assert evaluated == int((model.windows(x) > 0.0).sum()) < 0.5 * len(x) * len(model.windows)
+    assert jets.points.shape[1] < len(x)
+
+
+def test_some_of_the_points_and_some_of_the_subdomains():
+    model, x = network(), points()
+    jets, chosen = model.embed_jet(x, COMPONENTS), torch.tensor([3, 8, 41])
+    whole = model.forward_jet(jets, COMPONENTS, Tape())
+    torch.testing.assert_close(model.forward_jet(jets.at(chosen), COMPONENTS, Tape()), whole[:, :, chosen])
+    first, rest = torch.arange(5), torch.arange(5, 12)
+    parts = [model.forward_jet(jets.of(some), COMPONENTS, Tape()) for some in (first, rest)]
+    torch.testing.assert_close(parts[0] + parts[1], whole)
+    nowhere = model.forward_jet(jets.of(torch.tensor([99])), COMPONENTS, Tape())
+    assert nowhere.shape == whole.shape
+    assert not nowhere.any()
+
+
+def test_a_subdomain_is_a_layer_and_outputs_are_linear_in_the_last_of_its_numbers():
+    model, x = network(outputs=1), points()
+    assert [name for name, _ in model.layers()] == [f"subdomain_{s}" for s in range(12)]
+    values = model(x)
+    with torch.no_grad():
+        for name, part in model.output_parts().items():
+            dict(model.named_parameters())[name][part] *= 3.0
+    torch.testing.assert_close(model(x), 3.0 * values)
+
+
+def test_the_model_can_be_exported():
+    model, x = network(), points(7)
+    rows = torch.export.Dim("rows")
+    program = torch.export.export(model, (x,), dynamic_shapes={"x": {0: rows}})
+    torch.testing.assert_close(program.module()(points(31)), model(points(31)))
+
+
+@pytest.mark.parametrize(("overlap", "sentence"), [(0.0, "must be above 0"), (4.5, "choose at most 3")])
+def test_no_overlap_and_too_much_of_it_are_refused(overlap, sentence):
+    with pytest.raises(OptionError, match=sentence):
+        windows(overlap)
