@@ -87,6 +87,6 @@ class Recorder(Tape):
         return copies
 
     def leaves(self) -> list[Tensor]:
-        """What to differentiate with respect to: pre-activations, of one network or several at once, then the copies."""
+        """What to differentiate with respect to: pre-activations first, then the copies."""
         affine, batched = [r.outputs for r in self.affine_records], [r.outputs for r in self.batched_records]
         return affine + batched + [r.copies for r in self.parameter_records]

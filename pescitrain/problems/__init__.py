@@ -20,6 +20,8 @@ SHIPPED: dict[str, str] = {
     "helmholtz": "pescitrain.problems.helmholtz:Helmholtz",
     "poisson2d": "pescitrain.problems.poisson2d:Poisson2D",
     "poisson5d": "pescitrain.problems.poisson5d:Poisson5D",
+    "multiscale1d": "pescitrain.problems.multiscale:Multiscale1D",
+    "multiscale2d": "pescitrain.problems.multiscale:Multiscale2D",
     "heat1d": "pescitrain.problems.heat1d:Heat1D",
     "spirals": "pescitrain.problems.spirals:Spirals",
     "smiley": "pescitrain.problems.smiley:Smiley",

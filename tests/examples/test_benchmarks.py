@@ -147,3 +147,17 @@ def test_krylov_iterations_are_tabled_for_every_stage_and_damping():
     assert all(len(row) == 4 for row in rows.values())  # two stages, set-up, application
     assert rows["cholesky"][:2] == ["1", "1"]
     assert int(rows["nystrom, rank 40"][1]) < int(rows["none"][1])
+
+
+def test_subdomains_are_compared_with_one_network():
+    small = "-net_subdomains 16 -net_width 8 -net_depth 1 -problem_scales 5 -sample_points 800"
+    header, *rows = lines_of(
+        "subdomains", "--problems", "multiscale1d", "--methods", "adam", "--seconds", "2", *small.split()
+    )
+    assert header.split() == ["multiscale1d", "parameters", "error", "times"]
+    names = [re.split(r"\s{2,}", row)[0] for row in rows]
+    assert names == ["subdomains", "adam", "adam, Fourier"]
+    errors = [float(row.split()[-2]) for row in rows]
+    ratios = [float(row.split()[-1]) for row in rows]
+    assert errors[0] < 0.1
+    assert ratios[1] == pytest.approx(errors[1] / errors[0], rel=0.1)

@@ -203,4 +203,6 @@ SOLUTIONS: dict[str, tuple[Callable[[Loader], Known], float]] = {
     "poisson2d": (lambda _: in_box("poisson2d", 1e-2), 1e-8),
     "poisson5d": (lambda _: in_box("poisson5d", 1e-2), 1e-8),
     "heat1d": (lambda _: in_box("heat1d", 1e-2), 1e-8),
+    "multiscale1d": (lambda _: in_box("multiscale1d", 1e-3), 1e-4),
+    "multiscale2d": (lambda _: in_box("multiscale2d", 1e-3), 1e-4),
 }

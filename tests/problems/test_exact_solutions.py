@@ -24,7 +24,7 @@ def test_the_solution_satisfies_every_term(name: str, mesh_reference: Loader) ->
     assert len({term.label for term in terms}) == len(terms)
     for term in terms:
         rows = known.rows(term)
-        assert len(rows) > 10
+        assert len(rows) > (10 if len(known.problem.coordinates) > 1 else 1)  # the ends of an interval
         assert np.abs(rows).max() < tolerance, term.label
 
 
@@ -50,6 +50,8 @@ CHECK_VALUES = [
     ("poisson2d", {"m": 4}, (0.125, 0.375), -1.0),
     ("poisson5d", {}, (0.0, 0.5, 1.0, 1.0, 1.0), -2.0),
     ("heat1d", {}, (0.5, 1.0), np.exp(-(np.pi**2) / 4)),
+    ("multiscale1d", {"scales": 2}, (0.125,), 0.5 * (np.sqrt(0.5) + 1.0)),
+    ("multiscale2d", {"scales": 2}, (0.125, 0.375), 0.5 * (0.5 - 1.0)),
 ]
 
 
