@@ -32,8 +32,9 @@ OWN_PC_TYPES = {
     "kfac": "pescitrain.algebra.kfac.KroneckerFactored",
     "nystrom": "pescitrain.algebra.nystrom.Nystrom",
     "spectral": "pescitrain.algebra.spectral.SpectralSchwarz",
+    "two_level": "pescitrain.algebra.two_level.TwoLevelSchwarz",
 }
-"""Short name -> Python type, for ``-pc_type``; they read J and no entries."""
+"""Short name -> Python type, for ``-pc_type``; they read J and no entries, but two_level, which reads both."""
 
 
 def pc_type_of(prefix: str) -> str | None:
@@ -80,7 +81,14 @@ class Preconditioner:
         self.layout, self.blocks, self.prefix, self.levels, self.rows = layout, blocks, prefix, levels, rows
         self.pc_type = pc_type_of(prefix) or "asm"
         self.matrix: AssembledGaussNewton | MatrixFreeGaussNewton | SparseGaussNewton
-        if self.pc_type in OWN_PC_TYPES:
+        if self.pc_type == "two_level":
+            if kind not in (None, "sparse") or couplings is None:
+                raise OptionError(
+                    f"-{prefix}pc_type two_level is for the sparse matrix of -net_type subdomain: use spectral, or "
+                    "leave out -gn_mat"
+                )
+            self.matrix = self._create_sparse(couplings, damping, uncoupled, single)
+        elif self.pc_type in OWN_PC_TYPES:
             if kind is not None:
                 raise OptionError(f"-gn_mat {kind}: -{prefix}pc_type {self.pc_type} reads no entries; leave it out")
             if single:
@@ -191,7 +199,9 @@ class Preconditioner:
 
         ``draw``: the number of the random part of the residual, where P is made from a part.
         """
-        self.matrix.assemble(linearization.subset(self.rows, draw) if self.rows else linearization)
+        part = linearization.subset(self.rows, draw) if self.rows else linearization
+        self.matrix.assemble(part)
+        self.dm.setAttr("linearization", part if self.pc_type == "two_level" else None)
         if self.coarser is not None:
             self.coarser.assemble(linearization.theta, self.matrix.damping * self.matrix.mean_diagonal)
 

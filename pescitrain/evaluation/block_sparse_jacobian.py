@@ -115,8 +115,19 @@ class BlockSparseJacobian(ChunkJacobian):
                     result[start : start + len(values)].index_add_(1, samples, values)
         return result.view(total, self.rows)
 
-    def gram_factors(self, entries: Sequence[Entry]) -> Iterator[Tensor]:
-        yield self.transposed(entries)
+    def gram_factors(self, entries: Sequence[Entry], seen_by: Sequence[Entry] | None = None) -> Iterator[Tensor]:
+        samples = self._seen_by(entries if seen_by is None else seen_by).nonzero()[:, 0]
+        if len(samples):
+            yield self.transposed(entries).unflatten(1, (self.samples, self.count))[:, samples].flatten(1)
+
+    def _seen_by(self, entries: Sequence[Entry]) -> Tensor:
+        """Which samples (N,) depend on some of these parameters."""
+        names, seen = {entry.name for entry in entries}, torch.zeros(self.samples, dtype=torch.bool, device=self.device)
+        for group in self._groups:
+            for entry, samples, present in zip(group.entries, group.samples, group.present, strict=True):
+                if entry.name in names:
+                    seen[samples[present]] = True
+        return seen
 
     def gram_diagonal(self) -> Tensor:
         out = torch.zeros(self._parameters.size, dtype=torch.float64, device=self.device)

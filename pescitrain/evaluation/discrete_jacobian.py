@@ -49,7 +49,7 @@ class DiscreteJacobian(ChunkJacobian):
     def transposed(self, entries: Sequence[Entry]) -> Tensor:
         return self._derivative(self._fields.transposed(entries).t()).t().contiguous()
 
-    def gram_factors(self, entries: Sequence[Entry]) -> Iterator[Tensor]:
+    def gram_factors(self, entries: Sequence[Entry], seen_by: Sequence[Entry] | None = None) -> Iterator[Tensor]:
         yield self.transposed(entries)
 
     def subset(self, samples: Tensor, scale: float) -> DiscreteJacobian:
@@ -108,7 +108,7 @@ class DiscreteOperatorJacobian(ChunkJacobian):
     def transposed(self, entries: Sequence[Entry]) -> Tensor:
         return torch.cat(list(self.gram_factors(entries)), dim=1)
 
-    def gram_factors(self, entries: Sequence[Entry]) -> Iterator[Tensor]:
+    def gram_factors(self, entries: Sequence[Entry], seen_by: Sequence[Entry] | None = None) -> Iterator[Tensor]:
         for place in range(len(self._samples)):
             alone = self._operator.subset(torch.tensor([place], device=self._scale.device), 1.0)
             yield self._derivative(place, alone.transposed(entries).t()).t().contiguous()

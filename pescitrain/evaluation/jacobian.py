@@ -47,8 +47,11 @@ class ChunkJacobian(Protocol):
         """Jᵀ of these parameters, one after the other: (Σ sizes, rows), contiguous."""
         ...
 
-    def gram_factors(self, entries: Sequence[Entry]) -> Iterator[Tensor]:
-        """Matrices F (Σ sizes, q), with Σ F Fᵀ = JᵀJ of these parameters: Jᵀ itself, or fewer columns."""
+    def gram_factors(self, entries: Sequence[Entry], seen_by: Sequence[Entry] | None = None) -> Iterator[Tensor]:
+        """Matrices F (Σ sizes, q), with Σ F Fᵀ = JᵀJ of these parameters: Jᵀ itself, or fewer columns.
+
+        ``seen_by``: only the rows of samples that depend on these; of most networks all do.
+        """
         ...
 
     def add_gauss_newton_products(self, directions: Tensor, out: Tensor) -> None:
@@ -222,7 +225,7 @@ class FactoredJacobian(ChunkJacobian):
                 self._write(self._products(entry, k), rows[..., k])
         return result.view(-1, self.rows)
 
-    def gram_factors(self, entries: Sequence[Entry]) -> Iterator[Tensor]:
+    def gram_factors(self, entries: Sequence[Entry], seen_by: Sequence[Entry] | None = None) -> Iterator[Tensor]:
         yield self.transposed(entries)
 
     def gram_diagonal(self) -> Tensor:
@@ -345,7 +348,7 @@ class FunctionalJacobian(ChunkJacobian):
         blocks = jacobian(chosen, by_sample(chunk.x, 0), chunk.scale, present)
         return torch.cat([blocks[e.name].reshape(self.rows, -1).t() for e in entries])
 
-    def gram_factors(self, entries: Sequence[Entry]) -> Iterator[Tensor]:
+    def gram_factors(self, entries: Sequence[Entry], seen_by: Sequence[Entry] | None = None) -> Iterator[Tensor]:
         yield self.transposed(entries)
 
     def subset(self, samples: Tensor, scale: float) -> FunctionalJacobian:

@@ -165,9 +165,15 @@ class Linearization:
         return result
 
     def gauss_newton_blocks(
-        self, index_sets: Sequence[NDArray[np.integer]], owners: Sequence[int], single: bool = False
+        self,
+        index_sets: Sequence[NDArray[np.integer]],
+        owners: Sequence[int],
+        single: bool = False,
+        seen_by: Sequence[NDArray[np.integer]] | None = None,
     ) -> list[Array | None]:
         """The blocks (JᵀJ)[I, I] of sorted index sets I, summed over ranks on their owners, None elsewhere. Collective.
+
+        ``seen_by``: for each block the parameters without which a sample is left out.
 
         Cost: m_local |I|² multiply-adds a block, in single precision where ``single``, and one reduction of Σ |I|²
         numbers.
@@ -175,10 +181,11 @@ class Linearization:
         kind = torch.float32 if single else torch.float64
         sums = [_Gram(len(indices), kind) for indices in index_sets]
         selections = [self._select(indices) for indices in index_sets]
+        seeing = [None if seen_by is None else self._select(seen_by[i])[0] for i in range(len(index_sets))]
         with self.arithmetic.event("GaussNewtonBlocks"), torch.no_grad():
             for chunk in self.chunks:
-                for total, (entries, columns) in zip(sums, selections, strict=True):
-                    for factor in chunk.gram_factors(entries):
+                for total, (entries, columns), seen in zip(sums, selections, seeing, strict=True):
+                    for factor in chunk.gram_factors(entries, seen):
                         total.add(factor if columns is None else factor[columns])
         result: list[Array | None] = []
         for total, owner in zip(sums, owners, strict=True):

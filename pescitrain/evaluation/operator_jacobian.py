@@ -123,7 +123,7 @@ class OperatorJacobian(ChunkJacobian):
             parts.append((self._weights * part).flatten(1))
         return torch.cat(parts)
 
-    def gram_factors(self, entries: Sequence[Entry]) -> Iterator[Tensor]:
+    def gram_factors(self, entries: Sequence[Entry], seen_by: Sequence[Entry] | None = None) -> Iterator[Tensor]:
         """In all (N + K) p columns in place of N K.
 
         T = Q R splits δr into the part in the range of Q, a matrix of (N, p), and B times the part of δTᵀ that is

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from petsc4py import PETSc
-from toys import CASES, Case, Toy, _poisson, mlp, start, subdomains
+from toys import CASES, Case, Toy, _poisson, mlp, sentence_of, start, subdomains
 
 from pescitrain.algebra import ParameterLayout, Preconditioner, System, decompose
 from pescitrain.algebra.banded_cholesky import BandedCholesky, BandedOrder
@@ -28,7 +28,7 @@ def _linear_poisson():
 
 
 def system_of(case, comm, ownership="blocks", **options):
-    evaluator = case.build(comm, chunk_size=7, **options)
+    evaluator = case.build(comm, **{"chunk_size": 7, **options})
     layout = ParameterLayout(evaluator.parameters, PETSc.Comm(comm), ownership)
     couplings = find_couplings(evaluator.surrogate, layout.layers, evaluator.samples, comm)
     blocks = decompose(layout.layers, "layer", None, 0, None if couplings is None else couplings.neighbours)
@@ -108,6 +108,71 @@ def test_the_preconditioners_of_petsc_take_it(comm, pc_type):
     limit = {"cholesky": 1, "gamg": 400}.get(pc_type, 200)
     assert ksp.getIterationNumber() <= limit
     preconditioner.destroy()
+
+
+def iterations(comm, subdomains_along, pc_type, overlap, **options):
+    """Of CG to 1e-6, boxes of a field with as many bends in each."""
+    case = Case(lambda: _waves(subdomains_along), subdomains(((subdomains_along,) * 2,), 0.5))
+    points = {"interior": 40 * subdomains_along**2, "boundary": 10 * subdomains_along}
+    system = system_of(case, comm, chunk_size=400, **points)
+    blocks = decompose(system.layout.layers, "layer", None, overlap, system.couplings.neighbours)
+    for key, value in {"pc_type": pc_type, **options}.items():
+        PETSc.Options()[key] = value
+    preconditioner = Preconditioner(system.layout, blocks, "", None, 1e-7, couplings=system.couplings)
+    preconditioner.refresh(system.evaluator.linearize(start(system.evaluator)))
+    ksp = PETSc.KSP().create(comm)
+    ksp.setOperators(preconditioner.matrix.mat)
+    preconditioner.attach(ksp, preconditioner.matrix.mat)
+    ksp.setType("cg")
+    ksp.setTolerances(rtol=1e-6, max_it=1000)
+    b, x = system.layout.create_vec(), system.layout.create_vec()
+    system.layout.set(b, np.sin(np.arange(system.layout.size)))
+    ksp.solve(b, x)
+    assert ksp.getConvergedReason() > 0
+    preconditioner.require_symmetric_positive_definite("cg")
+    preconditioner.destroy()
+    return ksp.getIterationNumber()
+
+
+def _waves(half_waves):
+    k = half_waves * torch.pi
+    terms = [
+        Residual(lambda u, x, y: u.laplacian + 2 * k**2 * torch.sin(k * x) * torch.sin(k * y), weight=1 / k**4),
+        Dirichlet(0.0, on="boundary"),
+    ]
+    return Toy(terms)
+
+
+def test_with_a_coarse_space_iterations_do_not_grow_with_the_number_of_subdomains(comm):
+    one_level = [iterations(comm, n, "asm", 1) for n in (4, 6)]
+    two_level = [iterations(comm, n, "two_level", 1) for n in (4, 6)]
+    assert two_level[1] <= 1.2 * two_level[0]  # 15 and 17; 15 and 22 on one level
+    assert one_level[1] > 1.2 * one_level[0]
+    additive = iterations(comm, 4, "two_level", 1, pc_two_level_type="additive")
+    assert two_level[0] <= additive <= 1.5 * two_level[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"pc_two_level_vectors": 0}, "at least 1"),
+        ({"pc_two_level_type": "both"}, "deflation, additive"),
+    ],
+)
+def test_options_of_two_levels_are_checked(comm, options, sentence):
+    system = system_of(WIDE, comm)
+    for key, value in {"pc_type": "two_level", **options}.items():
+        PETSc.Options()[key] = value
+    with pytest.raises(PETSc.Error) as raised:
+        Preconditioner(system.layout, system.blocks, "", None, 1e-2, couplings=system.couplings)
+    assert sentence in sentence_of(raised.value)
+
+
+def test_two_levels_need_subdomains(comm):
+    parts = system_of(Case(_poisson, mlp()), comm)
+    PETSc.Options()["pc_type"] = "two_level"
+    with pytest.raises(OptionError, match="use spectral"):
+        Preconditioner(parts.layout, parts.blocks, "", None, 1e-2)
 
 
 def test_other_networks_have_no_sparse_matrix(comm):

@@ -1,0 +1,198 @@
+"""Two-level overlapping Schwarz with a coarse space of local eigenvectors, for sparse JᵀJ: ``-pc_type two_level``."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from petsc4py import PETSc
+from scipy.linalg import cho_factor, cho_solve, eigh
+
+from pescitrain.algebra.decomposition import Block
+from pescitrain.algebra.layout import ParameterLayout
+from pescitrain.algebra.operators import gather_rows
+from pescitrain.algebra.options import get_choice, set_default
+from pescitrain.errors import OptionError
+from pescitrain.evaluation import Linearization
+
+Array = NDArray[np.float64]
+
+TYPES = ("deflation", "additive")
+
+RIDGE = 1e-10
+"""Of the local eigenproblems, relative to the largest entry of the diagonal: S is singular."""
+
+
+class TwoLevelSchwarz:
+    """Overlapping local solves, and a coarse solve on what they cannot see.
+
+    For a block with parameters O and its overlap I ⊃ O, let Ã be JᵀJ on I from those samples alone that see a
+    parameter of O: a part of A that is positive semidefinite and local. The coarse space takes the eigenvectors of
+    (JᵀJ)_OO u = μ S u with the largest μ, S being the Schur complement of Ã on O: changes that cost much alone and
+    little together with those of the neighbours. With P their columns, C = P (PᵀAP)⁻¹ Pᵀ and the local solves B:
+
+        deflation   C + (I − C A) B (I − A C)
+        additive    C + B
+
+    Source: Al Daas, Jolivet & Scott, SIAM J. Sci. Comput. 44 (2022) A1047 (normal equations); Spillane et al., Numer.
+    Math. 126 (2014) 741 (GenEO).
+
+    Options (with the prefix of the PC)
+    -----------------------------------
+    -pc_two_level_vectors 20        of each block, at most
+    -pc_two_level_threshold 10      those with μ above it
+    -pc_two_level_type deflation    or additive
+    -two_level_pc_type asm          the local solves, with options of their own
+    """
+
+    def __init__(self) -> None:
+        self.vectors, self.threshold, self.type = 20, 10.0, "deflation"
+        self._at: Linearization | None = None
+        self._local: PETSc.PC | None = None
+        self._basis: PETSc.Mat | None = None
+        self._coarse: tuple[Array, bool] | None = None
+        self._rest: PETSc.Vec | None = None
+        self._image: PETSc.Vec | None = None
+
+    def setFromOptions(self, pc: PETSc.PC) -> None:
+        """Read ``-pc_two_level_*``.
+
+        Raises
+        ------
+        OptionError
+        """
+        options, prefix = PETSc.Options(pc), pc.getOptionsPrefix() or ""
+        self.vectors = options.getInt("pc_two_level_vectors", self.vectors)
+        self.threshold = options.getReal("pc_two_level_threshold", self.threshold)
+        self.type = get_choice(f"{prefix}pc_two_level_type", self.type, TYPES)
+        if self.vectors < 1:
+            raise OptionError(f"-{prefix}pc_two_level_vectors {self.vectors}: it must be at least 1")
+        local = f"{prefix}two_level_"
+        for key, value in {
+            "pc_type": "asm",
+            "pc_asm_type": "basic",
+            "pc_asm_dm_subdomains": True,
+            "pc_asm_sub_mat_type": "seqdense",
+            "sub_pc_type": "cholesky",
+        }.items():
+            set_default(local + key, value)
+
+    def setUp(self, pc: PETSc.PC) -> None:
+        """Eigenvectors of a new linearization; a new λ costs the local and the coarse factorisations. Collective."""
+        matrix, dm = pc.getOperators()[1], pc.getDM()
+        linearization = dm.getAttr("linearization")
+        assert isinstance(linearization, Linearization)
+        if self._local is None:
+            self._local = PETSc.PC().create(matrix.getComm())
+            self._local.setOptionsPrefix(f"{pc.getOptionsPrefix() or ''}two_level_")
+            self._local.setDM(dm)
+            self._local.setOperators(matrix, matrix)
+            self._local.setFromOptions()
+            self._rest, self._image = matrix.createVecRight(), matrix.createVecLeft()
+        self._local.setOperators(matrix, matrix)
+        self._local.setUp()
+        if self._at is not linearization:
+            if self._basis is not None:
+                self._basis.destroy()
+            self._basis = self._coarse_basis(linearization, dm.getAttr("layout"), dm.getAttr("blocks"), matrix)
+            self._at = linearization
+        assert self._basis is not None
+        products = matrix.matMult(self._basis)
+        coarse = self._basis.transposeMatMult(products)
+        self._coarse = cho_factor(gather_rows(coarse).toarray(), lower=True)
+        for thing in (products, coarse):
+            thing.destroy()
+
+    def _coarse_basis(
+        self, linearization: Linearization, layout: ParameterLayout, blocks: list[Block], matrix: PETSc.Mat
+    ) -> PETSc.Mat:
+        """P (n, K), sparse: the columns of a block are zero but on its own parameters. Collective."""
+        owners = [layout.owner(int(block.owned[0])) for block in blocks]
+        local = linearization.gauss_newton_blocks(
+            [block.active for block in blocks], owners, seen_by=[block.owned for block in blocks]
+        )
+        whole = linearization.gauss_newton_blocks([block.owned for block in blocks], owners)
+        diagonal = matrix.getDiagonal()
+        ridge = RIDGE * max(diagonal.max()[1], float(np.finfo(float).tiny))
+        diagonal.destroy()
+        mine = []
+        for block, part, own in zip(blocks, local, whole, strict=True):
+            if part is not None and own is not None:
+                mine.append((block, self._eigenvectors(block, part, own, ridge)))
+        counts = [vectors.shape[1] for _, vectors in mine]
+        comm = layout.mpi_comm
+        first = comm.exscan(sum(counts)) or 0
+        sizes = ((layout.local_size, layout.size), (sum(counts), PETSc.DETERMINE))
+        basis = PETSc.Mat().createAIJ(sizes, nnz=self.vectors, comm=layout.comm)
+        basis.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, False)
+        for (block, vectors), place in zip(mine, first + np.cumsum([0, *counts[:-1]]), strict=True):
+            columns = np.arange(place, place + vectors.shape[1], dtype=PETSc.IntType)
+            basis.setValues(block.owned.astype(PETSc.IntType), columns, vectors)
+        basis.assemble()
+        return basis
+
+    def _eigenvectors(self, block: Block, local: Array, own: Array, ridge: float) -> Array:
+        """Of one block (|O|, k), at least one."""
+        inside = np.isin(block.active, block.owned)
+        shifted = local + ridge * np.eye(len(local))
+        schur = shifted[np.ix_(inside, inside)]
+        if not inside.all():
+            sides = shifted[np.ix_(~inside, inside)]
+            factor = cho_factor(shifted[np.ix_(~inside, ~inside)], lower=True)
+            schur = schur - sides.T @ cho_solve(factor, sides)
+        schur = 0.5 * (schur + schur.T) + ridge * np.eye(len(schur))
+        values, vectors = eigh(own + ridge * np.eye(len(own)), schur)
+        kept = max(1, min(self.vectors, int((values > self.threshold).sum())))
+        chosen = vectors[:, ::-1][:, :kept]
+        return chosen / np.linalg.norm(chosen, axis=0)
+
+    def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """y = M x. Collective."""
+        assert self._local is not None
+        matrix = pc.getOperators()[1]
+        if self.type == "additive":
+            self._local.apply(x, y)
+            self._add_coarse(x, y, 1.0)
+            return
+        rest, image = self._rest, self._image
+        assert rest is not None
+        assert image is not None
+        y.set(0.0)
+        self._add_coarse(x, y, 1.0)
+        matrix.mult(y, image)
+        image.aypx(-1.0, x)
+        self._local.apply(image, rest)
+        y.axpy(1.0, rest)
+        matrix.mult(rest, image)
+        self._add_coarse(image, y, -1.0)
+
+    def destroy(self, _: PETSc.PC) -> None:
+        """Collective."""
+        for thing in (self._local, self._basis, self._rest, self._image):
+            if thing is not None:
+                thing.destroy()
+        self._local = self._basis = self._at = self._rest = self._image = None
+
+    def applyTranspose(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """It is symmetric where the local solves are."""
+        self.apply(pc, x, y)
+
+    def _add_coarse(self, x: PETSc.Vec, y: PETSc.Vec, factor: float) -> None:
+        """y += factor · C x. Collective: a gather of K numbers."""
+        assert self._basis is not None
+        assert self._coarse is not None
+        restricted, prolonged = self._basis.createVecRight(), self._basis.createVecLeft()
+        self._basis.multTranspose(x, restricted)
+        whole = np.concatenate(x.getComm().tompi4py().allgather(restricted.array_r.copy()))
+        first, last = restricted.getOwnershipRange()
+        restricted.setArray(cho_solve(self._coarse, whole, check_finite=False)[first:last])
+        self._basis.mult(restricted, prolonged)
+        y.axpy(factor, prolonged)
+        for vec in (restricted, prolonged):
+            vec.destroy()
+
+    def view(self, _: PETSc.PC, viewer: PETSc.Viewer) -> None:
+        """The settings, and the dimension of the coarse space."""
+        size = 0 if self._basis is None else self._basis.getSize()[1]
+        viewer.printfASCII(f"  two-level Schwarz: type={self.type} coarse space of {size}\n")
+        if self._local is not None:
+            self._local.view(viewer)
