@@ -85,8 +85,16 @@ PROBLEMS = {
 CLASSES = ("spirals", "spirals65", "smiley", "signals")
 RATES = {
     "adam": dict.fromkeys(("spirals", "spirals65", "spirals_batch", "borehole", "diffusion_absorption"), 3e-2)
-    | {"smiley": 3e-1, "signals": 1e-1},
-    "nested_adam": {"spirals": 1e-2, "spirals65": 1e-2, "spirals_batch": 1e-2, "smiley": 3e-2, "signals": 1e-1},
+    | {"smiley": 3e-1, "signals": 1e-1, "burgers": 1e-2, "poisson2d": 3e-3},
+    "nested_adam": {
+        "spirals": 1e-2,
+        "spirals65": 1e-2,
+        "spirals_batch": 1e-2,
+        "smiley": 3e-2,
+        "signals": 1e-1,
+        "burgers": 3e-2,
+        "poisson2d": 3e-3,
+    },
     "adagrad": dict.fromkeys(CLASSES, 3.0),
     "nested_adagrad": dict.fromkeys(CLASSES, 3e-1),
     "mladagrad": dict.fromkeys(CLASSES, 1.0),

@@ -161,3 +161,11 @@ def test_subdomains_are_compared_with_one_network():
     ratios = [float(row.split()[-1]) for row in rows]
     assert errors[0] < 0.1
     assert ratios[1] == pytest.approx(errors[1] / errors[0], rel=0.1)
+
+
+def test_krylov_iterations_of_subdomains_are_tabled():
+    header, *rows = lines_of("subdomain_krylov", "--along", "3")
+    assert header.split() == ["subdomains", "9"]
+    counts = {re.split(r"\s{2,}", row)[0]: int(row.split()[-1]) for row in rows}
+    assert len(counts) == 5
+    assert max(counts["two_level, overlap 1"], counts["asm, overlap 1"]) < 0.5 * counts["asm, overlap 0"]
