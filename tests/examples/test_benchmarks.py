@@ -152,11 +152,11 @@ def test_krylov_iterations_are_tabled_for_every_stage_and_damping():
 def test_subdomains_are_compared_with_one_network():
     small = "-net_subdomains 16 -net_width 8 -net_depth 1 -problem_scales 5 -sample_points 800"
     header, *rows = lines_of(
-        "subdomains", "--problems", "multiscale1d", "--methods", "adam", "--seconds", "2", *small.split()
+        "subdomains", "--problems", "multiscale1d", "--methods", "lbfgs", "--seconds", "2", *small.split()
     )
     assert header.split() == ["multiscale1d", "parameters", "error", "times"]
     names = [re.split(r"\s{2,}", row)[0] for row in rows]
-    assert names == ["subdomains", "adam", "adam, Fourier"]
+    assert names == ["subdomains", "lbfgs", "lbfgs, Fourier"]
     errors = [float(row.split()[-2]) for row in rows]
     ratios = [float(row.split()[-1]) for row in rows]
     assert errors[0] < 0.1
