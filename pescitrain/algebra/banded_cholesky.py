@@ -12,6 +12,7 @@ from scipy.linalg import cho_factor, cho_solve, cho_solve_banded, cholesky_bande
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
+from pescitrain.errors import EvaluationError
 from pescitrain.evaluation.jacobian import GramBlock
 from pescitrain.networks.device import on_host
 from pescitrain.networks.parameters import Layer
@@ -97,6 +98,8 @@ def _parameters(layers: Sequence[Layer]) -> NDArray[np.int64]:
 class BandedCholesky:
     """(JᵀJ + λI)⁻¹ b for a sparse JᵀJ, the same on all ranks. Construction is collective: a reduction of the band.
 
+    Raises EvaluationError where two layers meet that the order does not expect to.
+
     Memory: p (width + 1) + (p + q) q doubles on every rank, p in the band and q in the border.
     """
 
@@ -106,8 +109,11 @@ class BandedCholesky:
         band, border = len(order.band), len(order.border)
         self._band = np.zeros((order.width + 1, band), order="F")
         self._sides, self._corner = np.zeros((band, border)), np.zeros((border, border))
-        for block in blocks:
-            self._add(block)
+        expected = all([self._add(block) for block in blocks])
+        if not comm.allreduce(expected, op=MPI.LAND):
+            raise EvaluationError(
+                "points have moved to where other subdomains meet than at the start: use -tao_lm_space krylov"
+            )
         for part in (self._band, self._sides, self._corner):
             comm.Allreduce(MPI.IN_PLACE, part.T if part.flags.f_contiguous else part)
 
@@ -116,8 +122,8 @@ class BandedCholesky:
         """Of JᵀJ (n,), in some order."""
         return np.concatenate((self._band[0], self._corner.diagonal()))
 
-    def _add(self, block: GramBlock) -> None:
-        """Whole rows of blocks lie next to each other in the band, or in the border."""
+    def _add(self, block: GramBlock) -> bool:
+        """Whole rows of blocks lie next to each other in the band, or in the border; whether there is room."""
         order, values = self._order, on_host(block.values)
         row, column = (int(order.place[entry.start]) for entry in (block.row, block.column))
         if row < column:  # below the diagonal
@@ -129,11 +135,14 @@ class BandedCholesky:
                 self._corner[column - band :, row - band :][:columns, :rows] += values.T
         elif row >= band:
             self._sides[column : column + columns, row - band : row - band + rows] += values.T
+        elif row + rows - 1 - column > order.width:
+            return False
         else:
             # Entry (i, k) of the block is entry row − column + i + k · width of the storage from its column on.
             storage = self._band.T.reshape(-1)[row - column + column * (order.width + 1) :]
             part = as_strided(storage, (rows, columns), (8, 8 * order.width))
             part += np.tril(values) if row == column else values
+        return True
 
     def factor(self, shift: float) -> Callable[[Array], Array]:
         """The solve b -> x, both (n,); raises LinAlgError where JᵀJ + λI is not positive definite. Not collective."""

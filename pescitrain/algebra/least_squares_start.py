@@ -20,6 +20,9 @@ Array = NDArray[np.float64]
 RIDGE = 1e-6
 """Of the least squares, relative to the mean of the diagonal: large weights that cancel one another are a bad start."""
 
+RIDGES = 6
+"""Each a hundred times the one before, where a factorisation breaks down."""
+
 
 def least_squares_start(system: System) -> Array:
     """θ (n,) of the modules with other output layers, or as it is where those would not lower φ. Collective.
@@ -27,7 +30,7 @@ def least_squares_start(system: System) -> Array:
     One Gauss–Newton step in the output layers, which solves for them where the equations are linear: the features of
     the hidden layers are random ones (extreme learning machines: Dwivedi & Srinivasan, Neurocomputing 391 (2020) 96;
     in subdomains: Dong & Li, Comput. Methods Appl. Mech. Engrg. 387 (2021) 114129). It costs a linearization, a
-    factorisation and two closures.
+    factorisation and a closure.
     """
     evaluator = system.evaluator
     parameters = evaluator.parameters
@@ -53,7 +56,7 @@ def least_squares_start(system: System) -> Array:
     gradient = linearization.transpose_times(linearization.residual)[where]
     ridge = RIDGE * float(cholesky.diagonal.mean())
     moved = theta.copy()
-    while ridge > 0.0:
+    for _attempt in range(RIDGES):
         try:
             moved[where] = theta[where] - cholesky.factor(ridge)(gradient)
             break

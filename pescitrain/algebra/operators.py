@@ -210,7 +210,41 @@ def decouple(matrix: np.ndarray, alone: np.ndarray) -> None:
     matrix[alone, alone] = own
 
 
-class AssembledGaussNewton:
+class ShiftedMatrix:
+    """The matrix ``mat`` of JᵀJ + λI, with entries; ``damping`` is λ relative to the mean of the diagonal of JᵀJ."""
+
+    def __init__(self, layout: ParameterLayout, mat: PETSc.Mat, damping: float, uncoupled: np.ndarray | None) -> None:
+        self.layout, self.mat, self.damping = layout, mat, damping
+        self.uncoupled = np.zeros(0, dtype=int) if uncoupled is None else uncoupled
+        self.mean_diagonal, self._damping = 1.0, 0.0
+        self.mat.setUp()
+
+    def assemble(self, linearization: Linearization) -> None:
+        """Overwrite the entries with those of JᵀJ + λI at a linearization. Collective."""
+        self.fill(linearization)
+        self.mat.assemble()
+        diagonal = self.mat.getDiagonal()
+        self.mean_diagonal = mean_of_diagonal(diagonal.sum(), self.layout.size)
+        diagonal.destroy()
+        self._damping = 0.0
+        self.set_damping(self.damping * self.mean_diagonal)
+
+    def fill(self, linearization: Linearization) -> None:
+        """Overwrite the entries with those of JᵀJ, before they are assembled. Collective."""
+        raise NotImplementedError
+
+    def set_damping(self, damping: float) -> None:
+        """Another λ, absolute, on the same JᵀJ. Collective."""
+        self.mat.shift(damping - self._damping)
+        self.mat.setOption(PETSc.Mat.Option.SPD, True)  # here, because new entries make PETSc forget it
+        self._damping = damping
+
+    def destroy(self) -> None:
+        """Collective."""
+        self.mat.destroy()
+
+
+class AssembledGaussNewton(ShiftedMatrix):
     """The entries of JᵀJ + λI that a preconditioner reads: the blocks of a decomposition, or all of them.
 
     ``kind="blocks"`` is an AIJ matrix with a dense block for each subdomain (with its overlap), zero elsewhere;
@@ -232,25 +266,22 @@ class AssembledGaussNewton:
         uncoupled: np.ndarray | None = None,
         single: bool = False,
     ) -> None:
-        self.layout, self.kind, self.damping, self.single = layout, kind, damping, single
-        self.uncoupled = np.zeros(0, dtype=int) if uncoupled is None else uncoupled
+        self.kind, self.single = kind, single
         sizes = ((layout.local_size, layout.size),) * 2
         if kind == "dense":
             everything = np.arange(layout.size, dtype=PETSc.IntType)
             self.blocks = [everything]
-            self.mat = PETSc.Mat().createDense(sizes, comm=layout.comm)
+            mat = PETSc.Mat().createDense(sizes, comm=layout.comm)
         else:
             self.blocks = [block.active.astype(PETSc.IntType) for block in blocks]
-            self.mat = PETSc.Mat().createAIJ(sizes, nnz=self._row_lengths(), comm=layout.comm)
-            self.mat.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, True)
-            self.mat.setOption(PETSc.Mat.Option.IGNORE_ZERO_ENTRIES, False)
-        self.mean_diagonal, self._damping = 1.0, 0.0
+            mat = PETSc.Mat().createAIJ(sizes, nnz=self._row_lengths(layout), comm=layout.comm)
+            mat.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, True)
+            mat.setOption(PETSc.Mat.Option.IGNORE_ZERO_ENTRIES, False)
         self.owners = [layout.owner(int(indices[0])) for indices in self.blocks]
-        self.mat.setUp()
+        super().__init__(layout, mat, damping, uncoupled)
 
-    def _row_lengths(self) -> tuple[np.ndarray, np.ndarray]:
+    def _row_lengths(self, layout: ParameterLayout) -> tuple[np.ndarray, np.ndarray]:
         """Entries in the diagonal and off-diagonal part of each local row."""
-        layout = self.layout
         covered = np.zeros((layout.local_size, 2), dtype=PETSc.IntType)
         for local in range(layout.local_size):
             row = layout.start + local
@@ -260,29 +291,12 @@ class AssembledGaussNewton:
             covered[local] = inside, highest - lowest - inside
         return covered[:, 0].copy(), covered[:, 1].copy()
 
-    def assemble(self, linearization: Linearization) -> None:
-        """Overwrite the entries with those of JᵀJ + λI at a linearization. Collective."""
+    def fill(self, linearization: Linearization) -> None:
         dense_blocks = linearization.gauss_newton_blocks(self.blocks, self.owners, self.single)
         for indices, block in zip(self.blocks, dense_blocks, strict=True):
             if block is not None:
                 decouple(block, np.flatnonzero(np.isin(indices, self.uncoupled)))
                 self.mat.setValues(indices, indices, block, addv=PETSc.InsertMode.INSERT)
-        self.mat.assemble()
-        diagonal = self.mat.getDiagonal()
-        self.mean_diagonal = mean_of_diagonal(diagonal.sum(), self.layout.size)
-        diagonal.destroy()
-        self._damping = 0.0
-        self.set_damping(self.damping * self.mean_diagonal)
-
-    def set_damping(self, damping: float) -> None:
-        """Another λ, absolute, on the same JᵀJ. Collective."""
-        self.mat.shift(damping - self._damping)
-        self.mat.setOption(PETSc.Mat.Option.SPD, True)  # here, because new entries make PETSc forget it
-        self._damping = damping
-
-    def destroy(self) -> None:
-        """Collective."""
-        self.mat.destroy()
 
 
 class LinearizedGaussNewton(GaussNewtonProducts):

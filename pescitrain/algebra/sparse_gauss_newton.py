@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from pescitrain.algebra.layout import ParameterLayout
-from pescitrain.algebra.operators import mean_of_diagonal
+from pescitrain.algebra.operators import ShiftedMatrix
 from pescitrain.evaluation import Linearization
 from pescitrain.networks.device import on_host
 
 
-class SparseGaussNewton:
+class SparseGaussNewton(ShiftedMatrix):
     """All entries of JᵀJ + λI that are not zero, in an AIJ matrix, for every PC that PETSc has for those.
 
     Each rank sums the blocks of its own samples and sends those of other ranks' rows to them: no rank holds more than
@@ -35,21 +35,15 @@ class SparseGaussNewton:
         damping: float,
         uncoupled: NDArray[np.intp] | None = None,
     ) -> None:
-        self.layout, self.damping = layout, damping
-        self.uncoupled = np.zeros(0, dtype=int) if uncoupled is None else uncoupled
         sizes = ((layout.local_size, layout.size),) * 2
-        self.mat = PETSc.Mat().createAIJ(sizes, nnz=_row_lengths(layout, coupled), comm=layout.comm)
-        self.mat.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, False)  # periodic pairs may move
-        self.mat.setUp()
-        self.mean_diagonal, self._damping = 1.0, 0.0
-        self._first = True
+        mat = PETSc.Mat().createAIJ(sizes, nnz=_row_lengths(layout, coupled), comm=layout.comm)
+        mat.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, False)  # periodic pairs may move
+        super().__init__(layout, mat, damping, uncoupled)
+        self._insert_pattern(coupled)
 
-    def assemble(self, linearization: Linearization) -> None:
-        """Overwrite the entries with those of JᵀJ + λI at a linearization. Collective."""
+    def fill(self, linearization: Linearization) -> None:
         mat, uncoupled = self.mat, self.uncoupled
         mat.zeroEntries()
-        if self._first:
-            self._insert_pattern()
         for block in linearization.gauss_newton_sparse():
             rows, columns = (np.arange(e.start, e.stop, dtype=PETSc.IntType) for e in (block.row, block.column))
             values = on_host(block.values)
@@ -59,28 +53,18 @@ class SparseGaussNewton:
             mat.setValues(rows, columns, values, addv=PETSc.InsertMode.ADD)
             if block.row is not block.column:
                 mat.setValues(columns, rows, values.T.copy(), addv=PETSc.InsertMode.ADD)
-        mat.assemble()
-        diagonal = mat.getDiagonal()
-        self.mean_diagonal = mean_of_diagonal(diagonal.sum(), self.layout.size)
-        diagonal.destroy()
-        self._damping = 0.0
-        self.set_damping(self.damping * self.mean_diagonal)
 
-    def _insert_pattern(self) -> None:
-        """Zeros on the diagonal, which a parameter that no sample sees needs, too."""
-        self._first = False
-        for row in range(self.layout.start, self.layout.stop):
-            self.mat.setValue(row, row, 0.0, addv=PETSc.InsertMode.ADD)
-
-    def set_damping(self, damping: float) -> None:
-        """Another λ, absolute, on the same JᵀJ. Collective."""
-        self.mat.shift(damping - self._damping)
-        self.mat.setOption(PETSc.Mat.Option.SPD, True)  # here, because new entries make PETSc forget it
-        self._damping = damping
-
-    def destroy(self) -> None:
-        """Collective."""
-        self.mat.destroy()
+    def _insert_pattern(self, coupled: Sequence[NDArray[np.intp]]) -> None:
+        """Zeros where there may ever be entries: assembly gives up what nobody has written to. Collective."""
+        layout = self.layout
+        for number, layer in enumerate(layout.layers):
+            first, last = max(layer.start, layout.start), min(layer.stop, layout.stop)
+            rows = np.arange(first, max(first, last), dtype=PETSc.IntType)
+            for other in coupled[number] if len(rows) else ():
+                columns = np.arange(layout.layers[other].start, layout.layers[other].stop, dtype=PETSc.IntType)
+                zeros = np.zeros((len(rows), len(columns)))
+                self.mat.setValues(rows, columns, zeros, addv=PETSc.InsertMode.ADD)
+        self.mat.assemble()
 
 
 def _row_lengths(

@@ -110,14 +110,13 @@ class TwoLevelSchwarz:
         local = linearization.gauss_newton_blocks(
             [block.active for block in blocks], owners, seen_by=[block.owned for block in blocks]
         )
-        whole = linearization.gauss_newton_blocks([block.owned for block in blocks], owners)
         diagonal = matrix.getDiagonal()
         ridge = RIDGE * max(diagonal.max()[1], float(np.finfo(float).tiny))
         diagonal.destroy()
         mine = []
-        for block, part, own in zip(blocks, local, whole, strict=True):
-            if part is not None and own is not None:
-                mine.append((block, self._eigenvectors(block, part, own, ridge)))
+        for block, part in zip(blocks, local, strict=True):
+            if part is not None:
+                mine.append((block, self._eigenvectors(block, part, ridge)))
         counts = [vectors.shape[1] for _, vectors in mine]
         comm = layout.mpi_comm
         first = comm.exscan(sum(counts)) or 0
@@ -130,17 +129,17 @@ class TwoLevelSchwarz:
         basis.assemble()
         return basis
 
-    def _eigenvectors(self, block: Block, local: Array, own: Array, ridge: float) -> Array:
-        """Of one block (|O|, k), at least one."""
+    def _eigenvectors(self, block: Block, local: Array, ridge: float) -> Array:
+        """Of one block (|O|, k), at least one; on O, Ã is JᵀJ."""
         inside = np.isin(block.active, block.owned)
         shifted = local + ridge * np.eye(len(local))
-        schur = shifted[np.ix_(inside, inside)]
+        own = schur = shifted[np.ix_(inside, inside)]
         if not inside.all():
             sides = shifted[np.ix_(~inside, inside)]
             factor = cho_factor(shifted[np.ix_(~inside, ~inside)], lower=True)
             schur = schur - sides.T @ cho_solve(factor, sides)
         schur = 0.5 * (schur + schur.T) + ridge * np.eye(len(schur))
-        values, vectors = eigh(own + ridge * np.eye(len(own)), schur)
+        values, vectors = eigh(own, schur)
         kept = max(1, min(self.vectors, int((values > self.threshold).sum())))
         chosen = vectors[:, ::-1][:, :kept]
         return chosen / np.linalg.norm(chosen, axis=0)

@@ -54,7 +54,7 @@ class BlockSparseJacobian(ChunkJacobian):
         """From the residual rows (N, k) of a sweep that ``recorder`` has recorded; its graph is consumed."""
         samples, count = rows.shape
         leaves = recorder.leaves()
-        gradients: list[list[Tensor | None]] = []
+        gradients: list[list[Tensor]] = []
         for k in range(count):
             if rows.requires_grad:  # not so where the rows depend on frozen parameters alone
                 found = torch.autograd.grad(
@@ -63,7 +63,7 @@ class BlockSparseJacobian(ChunkJacobian):
                 gradients.append(list(found))
             else:
                 gradients.append([torch.zeros_like(leaf) for leaf in leaves])
-        stacked = [torch.stack([g[i] for g in gradients], dim=-1) for i in range(len(leaves))]  # pyright: ignore
+        stacked = [torch.stack([g[i] for g in gradients], dim=-1) for i in range(len(leaves))]
         groups = []
         for network, jet in jets.items():
             places = [i for i, record in enumerate(recorder.batched_records) if record.owner is network]

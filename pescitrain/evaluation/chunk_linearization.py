@@ -35,14 +35,12 @@ def linearize_chunk(
         recorder = Recorder()
         values = residuals.values_at_nodes(samples, chunk, recorder)
         rows = chunk.scale * samples.term.rows_at(values.detach())
-        jacobian = DiscreteJacobian(samples.term, chunk, values, recorder, parameters)
-    elif residuals.has_taylor_mode(samples):
+        fields = _of_sweep(values, recorder, residuals, samples, chunk, parameters)
+        jacobian = DiscreteJacobian(samples.term, chunk, values, fields, parameters)
+    elif residuals.has_taylor_mode(samples) and not _mixed(residuals, samples):
         recorder = Recorder()
         rows, objective = residuals.rows_and_objective(samples, chunk, recorder)
-        jets = subdomain_jets(residuals, samples, chunk)
-        if jets:
-            return BlockSparseJacobian.from_sweep(rows, recorder, jets, samples.sides, parameters), rows, objective
-        return FactoredJacobian(rows, recorder, samples.sides, parameters), rows, objective
+        return _of_sweep(rows, recorder, residuals, samples, chunk, parameters), rows, objective
     else:
         with torch.no_grad():
             rows, objective = residuals.rows_and_objective(samples, chunk, Tape())
@@ -50,11 +48,20 @@ def linearize_chunk(
     return jacobian, rows, 0.5 * rows.square().sum()
 
 
-def subdomain_jets(residuals: Residuals, samples: TermSamples, chunk: Chunk) -> dict[SubdomainNetwork, SubdomainJets]:
-    """Of the networks of a term that live in subdomains: where they are evaluated."""
-    result: dict[SubdomainNetwork, SubdomainJets] = {}
+def _of_sweep(
+    rows: Tensor, recorder: Recorder, residuals: Residuals, samples: TermSamples, chunk: Chunk, parameters: Parameters
+) -> ChunkJacobian:
+    """Of rows (N, k) from a sweep that ``recorder`` has recorded; its graph is consumed."""
+    jets: dict[SubdomainNetwork, SubdomainJets] = {}
     for name in samples.networks:
-        network, jets = residuals.surrogate.networks[name], chunk.embedded.get(name)
-        if isinstance(network, SubdomainNetwork) and isinstance(jets, SubdomainJets):
-            result[network] = jets
-    return result
+        network, jet = residuals.surrogate.networks[name], chunk.embedded[name]
+        if isinstance(network, SubdomainNetwork) and isinstance(jet, SubdomainJets):
+            jets[network] = jet
+    if jets:
+        return BlockSparseJacobian.from_sweep(rows, recorder, jets, samples.sides, parameters)
+    return FactoredJacobian(rows, recorder, samples.sides, parameters)
+
+
+def _mixed(residuals: Residuals, samples: TermSamples) -> bool:
+    """Whether some but not all networks of a term live in subdomains: neither form of the Jacobian has both."""
+    return len({isinstance(residuals.surrogate.networks[name], SubdomainNetwork) for name in samples.networks}) > 1

@@ -13,6 +13,7 @@ from pescitrain.evaluation.chunks import TermSamples
 from pescitrain.networks.device import on_host
 from pescitrain.networks.parameters import Layer
 from pescitrain.networks.subdomain import SubdomainJets, SubdomainNetwork
+from pescitrain.problem.discrete import Discrete
 from pescitrain.problem.surrogate import Surrogate
 
 
@@ -33,8 +34,8 @@ def find_couplings(
 ) -> Couplings | None:
     """Of a surrogate with subdomain networks; None where there are none. Collective.
 
-    Two subdomains are coupled where their supports overlap, or where a periodic pair of samples joins them; anything
-    else is coupled with everything.
+    Two subdomains are coupled where their supports overlap, or where a periodic pair of samples joins them or ones that
+    overlap them, as pairs may move; anything else is coupled with everything. The equations of a simulation couple all.
     """
     networks = {name: n for name, n in surrogate.networks.items() if isinstance(n, SubdomainNetwork)}
     if not networks:
@@ -47,15 +48,19 @@ def find_couplings(
         level[places[name]] = 1000 * number + np.repeat(np.arange(len(sizes)), sizes)
         for other, partner in networks.items():
             matrix[np.ix_(places[name], places[other])] = network.overlapping(partner)
+    overlap = matrix.copy()
     for term in samples:
+        if isinstance(term.term, Discrete):
+            matrix[:] = True
         if term.sides == 2:
             for first in term.networks:
                 for second in term.networks:
                     if first in networks and second in networks:
                         met = _met_at_samples(term, first, second, len(places[first]), len(places[second]))
                         comm.Allreduce(MPI.IN_PLACE, met, MPI.LOR)
-                        matrix[np.ix_(places[first], places[second])] |= met
-    same = matrix & (level[:, None] == level) & (level >= 0)
+                        own, other = (networks[name].overlapping(networks[name]) for name in (first, second))
+                        matrix[np.ix_(places[first], places[second])] |= own @ met @ other
+    same = overlap & (level[:, None] == level) & (level >= 0)
     return Couplings([np.flatnonzero(row) for row in matrix], [np.flatnonzero(row) for row in same])
 
 

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from pescitrain.evaluation.chunks import Chunk, OperatorChunk
-from pescitrain.evaluation.jacobian import ChunkJacobian, FactoredJacobian
+from pescitrain.evaluation.jacobian import ChunkJacobian
 from pescitrain.evaluation.operator_jacobian import OperatorJacobian
 from pescitrain.networks.device import on_device, on_host
 from pescitrain.networks.parameters import Entry, Parameters
-from pescitrain.networks.tape import Recorder
 from pescitrain.problem.discrete import Discrete, DiscreteOperator
 from pescitrain.problem.operator import OperatorSurrogate
 from pescitrain.problem.surrogate import Surrogate
@@ -23,16 +22,16 @@ from pescitrain.problem.surrogate import Surrogate
 class DiscreteJacobian(ChunkJacobian):
     """J of the one sample of a chunk, at the θ that the modules have now; every product with it is collective.
 
-    ``values`` (K, k): the fields at the nodes, from a sweep that ``recorder`` has recorded; its graph is consumed.
+    ``values`` (K, k): the fields at the nodes; ``fields``: their Jacobian.
     """
 
     def __init__(
-        self, term: Discrete, chunk: Chunk, values: Tensor, recorder: Recorder, parameters: Parameters
+        self, term: Discrete, chunk: Chunk, values: Tensor, fields: ChunkJacobian, parameters: Parameters
     ) -> None:
         self.rows, self.entries = term.equations.rows, parameters.entries
         self._equations, self._scale = term.equations, float(chunk.scale)
         self._at = on_host(values.detach()).copy()
-        self._fields = FactoredJacobian(values, recorder, 1, parameters)
+        self._fields = fields
 
     def _derivative(self, changes: Tensor) -> Tensor:
         """scale F'(u) V: (K k, q) -> (rows, q)."""

@@ -40,13 +40,6 @@ class SubdomainJets:
         here = (moved >= 0) & (self.windows[:, :, 0].abs().amax(0) > 0.0)
         return _compressed(self.subdomains, here, moved, self.inputs, self.windows, len(chosen))
 
-    def of(self, subdomains: Tensor) -> SubdomainJets:
-        """Of some of the subdomains, all points staying as they are."""
-        kept = torch.isin(self.subdomains, subdomains)
-        return SubdomainJets(
-            self.subdomains[kept], self.points[kept], self.inputs[:, kept], self.windows[:, kept], self.count
-        )
-
 
 def _compressed(
     subdomains: Tensor, here: Tensor, points: Tensor, inputs: Tensor, windows: Tensor, count: int

@@ -68,6 +68,8 @@ def create_operator_networks(
 
     The trunk is a network, or the leading modes of the outputs.
     """
+    if settings.net_type == "subdomain":
+        raise OptionError("-net_type subdomain: an operator has a branch and a trunk, which are mlp or resnet")
     generator = torch.Generator().manual_seed(settings.seed + network)
     outputs, inputs = settings.net_basis or settings.net_width, data.inputs
     mean, deviation = inputs.mean(0), inputs.std(0)

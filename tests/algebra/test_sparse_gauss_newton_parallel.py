@@ -11,7 +11,7 @@ from pescitrain.algebra.banded_cholesky import BandedCholesky, BandedOrder
 from pescitrain.algebra.least_squares_start import RIDGE, least_squares_start
 from pescitrain.algebra.operators import gather_rows
 from pescitrain.algebra.sparse_gauss_newton import SparseGaussNewton
-from pescitrain.errors import OptionError
+from pescitrain.errors import EvaluationError, OptionError
 from pescitrain.evaluation.couplings import find_couplings
 from pescitrain.problem import Dirichlet, Residual
 
@@ -75,6 +75,14 @@ def test_the_banded_factorisation_solves_with_any_shift(comm, case):
         x = factors.factor(shift)(b)
         left = dense @ x + shift * x - b
         assert np.abs(left).max() < 1e-13 * dense.max() * np.abs(x).max()  # backward stable
+
+
+def test_blocks_that_the_order_does_not_expect_are_refused_on_all_ranks(comm):
+    system = system_of(WIDE, comm)
+    blocks = system.evaluator.linearize(start(system.evaluator)).gauss_newton_sparse()
+    alone = BandedOrder(system.layout.layers, [np.array([n]) for n in range(len(system.layout.layers))])
+    with pytest.raises(EvaluationError, match="-tao_lm_space krylov"):
+        BandedCholesky(blocks, alone, comm)
 
 
 def test_orders_find_the_narrow_side_and_leave_what_meets_everything_to_the_border(comm):

@@ -22,11 +22,12 @@ def relative(host, solver, exact):
     return difference.norm() / exact.norm()
 
 
+@pytest.mark.parametrize("network", [{}, {"net_type": "subdomain", "net_subdomains": "2"}])
 @pytest.mark.parametrize("inverse", [None, "lu"])
-def test_the_derivatives_of_a_hosts_equations_are_right(inverse):
+def test_the_derivatives_of_a_hosts_equations_are_right(inverse, network):
     host = Bratu()
     term = PETScResidual(host.snes, inverse=inverse)
-    with Solver(HostProblem(term), SMALL) as solver:
+    with Solver(HostProblem(term), {**SMALL, **network}) as solver:
         for check in check_derivatives(solver.setup.evaluator, solver.theta):
             assert check.passed, str(check)
 

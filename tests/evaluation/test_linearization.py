@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from toys import CASES, jacobian_by_torch, opaque, random_vector, start
+from toys import CASES, Case, jacobian_by_torch, mlp, opaque, random_vector, start, subdomains
 
 from pescitrain.evaluation.block_sparse_jacobian import BlockSparseJacobian
 from pescitrain.evaluation.jacobian import FactoredJacobian, FunctionalJacobian
@@ -162,3 +162,12 @@ def test_products_build_no_graph():
         assert not chunk.transposed(evaluator.parameters.entries).requires_grad
     assert all(p.grad is not None and not p.grad.any() for p in evaluator.surrogate.parameters())
     assert torch.is_grad_enabled()
+
+
+def test_a_term_with_one_network_in_subdomains_and_another_that_is_not():
+    """No form of the Jacobian has the factors of both: it goes through `torch.func`."""
+    kinds = iter((subdomains(), mlp()))
+    case = Case(CASES["two networks"].problem, lambda *arguments: next(kinds)(*arguments))
+    evaluator = case.build()
+    theta = start(evaluator)
+    close(evaluator.linearize(theta).dense(), jacobian_by_torch(evaluator, theta))

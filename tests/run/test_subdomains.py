@@ -71,3 +71,9 @@ def test_what_cannot_be_is_refused(tmp_path, words, sentence):
     ended = command(*PROBLEM, *words.split(), "-tao_max_it", 1, "-out_dir", tmp_path)
     assert ended.code == 2
     assert sentence in ended.complaint
+
+
+def test_an_operator_has_no_networks_in_subdomains(tmp_path):
+    ended = command("-problem", "advection_operator", *SIZES.split(), "-out_dir", tmp_path)
+    assert ended.code == 2
+    assert "an operator has a branch and a trunk" in ended.complaint
