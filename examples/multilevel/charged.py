@@ -77,8 +77,8 @@ def main(assembly: str, words: list[str]) -> int:
 
     def per_linearization(evaluator: Evaluator) -> float:
         parameters = evaluator.parameters
-        outputs = sum(len(part.points) * part.rows for part in evaluator.samples)
-        points = sum(len(part.points) * len(part.components) for part in evaluator.samples)
+        outputs = sum(part.count * part.rows for part in evaluator.samples)
+        points = sum(part.count * len(part.components) for part in evaluator.samples)
         unit = 6.0 * parameters.size * points  # flops of a pass: multiply-adds forward, and twice as many backward
         charge = (1.0 + outputs / points) / 3.0
         if assembly == "blocks":

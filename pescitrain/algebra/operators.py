@@ -229,6 +229,11 @@ class ShiftedMatrix:
         self._damping = 0.0
         self.set_damping(self.damping * self.mean_diagonal)
 
+    @property
+    def shift(self) -> float:
+        """λ."""
+        return self._damping
+
     def fill(self, linearization: Linearization) -> None:
         """Overwrite the entries with those of JᵀJ, before they are assembled. Collective."""
         raise NotImplementedError

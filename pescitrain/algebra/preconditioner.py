@@ -105,6 +105,7 @@ class Preconditioner:
         self.coarser = self._create_coarser(evaluator, coarsening)
         coarser = [] if self.coarser is None else self.coarser.matrices
         self.dm = create_network_dm(layout, blocks, lambda: self.matrix.mat, coarsening, coarser)
+        self.dm.setAttr("matrix", self.matrix)
         self.pc = self._create_pc()
         self.scale = 1.0
         self._checked = False
@@ -123,6 +124,12 @@ class Preconditioner:
         if single:
             raise OptionError("-gn_precision single: the sparse matrix is summed in double precision; leave it out")
         return SparseGaussNewton(self.layout, couplings.coupled, damping, uncoupled)
+
+    @property
+    def has_all_entries(self) -> bool:
+        """Whether P is JᵀJ + λI and sparse, so that it may stand for the products with J."""
+        matrix = self.matrix
+        return isinstance(matrix, SparseGaussNewton) and not self.rows and not len(matrix.uncoupled)
 
     def _create_pc(self) -> PETSc.PC:
         prefix = self.prefix

@@ -9,7 +9,7 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 
 from pescitrain.algebra.decomposition import Block
 from pescitrain.algebra.layout import ParameterLayout
-from pescitrain.algebra.operators import gather_rows
+from pescitrain.algebra.operators import ShiftedMatrix
 from pescitrain.algebra.options import get_choice, set_default
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Linearization
@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 TYPES = ("deflation", "additive")
 
 RIDGE = 1e-10
-"""Of the local eigenproblems, relative to the largest entry of the diagonal: S is singular."""
+"""The least shift of the local eigenproblems, relative to the largest entry of the diagonal: S is singular."""
 
 
 class TwoLevelSchwarz:
@@ -39,17 +39,18 @@ class TwoLevelSchwarz:
     Options (with the prefix of the PC)
     -----------------------------------
     -pc_two_level_vectors 20        of each block, at most
-    -pc_two_level_threshold 10      those with μ above it
+    -pc_two_level_threshold 4       those with μ above it
     -pc_two_level_type deflation    or additive
     -two_level_pc_type asm          the local solves, with options of their own
+    -two_level_coarse_pc_type       the coarse solve: cholesky, on several ranks redundant
     """
 
     def __init__(self) -> None:
-        self.vectors, self.threshold, self.type = 20, 10.0, "deflation"
+        self.vectors, self.threshold, self.type = 20, 4.0, "deflation"
         self._at: Linearization | None = None
         self._local: PETSc.PC | None = None
         self._basis: PETSc.Mat | None = None
-        self._coarse: tuple[Array, bool] | None = None
+        self._coarse: PETSc.PC | None = None
         self._rest: PETSc.Vec | None = None
         self._image: PETSc.Vec | None = None
 
@@ -75,6 +76,9 @@ class TwoLevelSchwarz:
             "sub_pc_type": "cholesky",
         }.items():
             set_default(local + key, value)
+        coarse, several = f"{prefix}two_level_coarse_", pc.getComm().size > 1
+        set_default(f"{coarse}pc_type", "redundant" if several else "cholesky")
+        set_default(f"{coarse}redundant_pc_type", "cholesky")
 
     def setUp(self, pc: PETSc.PC) -> None:
         """Eigenvectors of a new linearization; a new λ costs the local and the coarse factorisations. Collective."""
@@ -93,17 +97,39 @@ class TwoLevelSchwarz:
         if self._at is not linearization:
             if self._basis is not None:
                 self._basis.destroy()
-            self._basis = self._coarse_basis(linearization, dm.getAttr("layout"), dm.getAttr("blocks"), matrix)
+            shifted = dm.getAttr("matrix")
+            assert isinstance(shifted, ShiftedMatrix)
+            self._basis = self._coarse_basis(
+                linearization, dm.getAttr("layout"), dm.getAttr("blocks"), matrix, shifted.shift
+            )
             self._at = linearization
         assert self._basis is not None
-        products = matrix.matMult(self._basis)
-        coarse = self._basis.transposeMatMult(products)
-        self._coarse = cho_factor(gather_rows(coarse).toarray(), lower=True)
+        if self._coarse is not None:
+            self._coarse.destroy()  # a redundant one would keep the first λ
+            self._coarse = None
+        if self._basis.getSize()[1]:
+            self._coarse = self._coarse_solve(matrix, self._basis, pc.getOptionsPrefix() or "")
+
+    def _coarse_solve(self, matrix: PETSc.Mat, basis: PETSc.Mat, prefix: str) -> PETSc.PC:
+        """(PᵀAP)⁻¹. Collective."""
+        products = matrix.matMult(basis)
+        coarse = basis.transposeMatMult(products)
+        solve = PETSc.PC().create(matrix.getComm())
+        solve.setOptionsPrefix(f"{prefix}two_level_coarse_")
+        solve.setOperators(coarse, coarse)
+        solve.setFromOptions()
+        solve.setUp()
         for thing in (products, coarse):
             thing.destroy()
+        return solve
 
     def _coarse_basis(
-        self, linearization: Linearization, layout: ParameterLayout, blocks: list[Block], matrix: PETSc.Mat
+        self,
+        linearization: Linearization,
+        layout: ParameterLayout,
+        blocks: list[Block],
+        matrix: PETSc.Mat,
+        shift: float,
     ) -> PETSc.Mat:
         """P (n, K), sparse: the columns of a block are zero but on its own parameters. Collective."""
         owners = [layout.owner(int(block.owned[0])) for block in blocks]
@@ -111,7 +137,7 @@ class TwoLevelSchwarz:
             [block.active for block in blocks], owners, seen_by=[block.owned for block in blocks]
         )
         diagonal = matrix.getDiagonal()
-        ridge = RIDGE * max(diagonal.max()[1], float(np.finfo(float).tiny))
+        ridge = max(shift, RIDGE * max(diagonal.max()[1], float(np.finfo(float).tiny)))
         diagonal.destroy()
         mine = []
         for block, part in zip(blocks, local, strict=True):
@@ -130,7 +156,7 @@ class TwoLevelSchwarz:
         return basis
 
     def _eigenvectors(self, block: Block, local: Array, ridge: float) -> Array:
-        """Of one block (|O|, k), at least one; on O, Ã is JᵀJ."""
+        """Of one block (|O|, k), also none; on O, Ã is JᵀJ."""
         inside = np.isin(block.active, block.owned)
         shifted = local + ridge * np.eye(len(local))
         own = schur = shifted[np.ix_(inside, inside)]
@@ -138,10 +164,8 @@ class TwoLevelSchwarz:
             sides = shifted[np.ix_(~inside, inside)]
             factor = cho_factor(shifted[np.ix_(~inside, ~inside)], lower=True)
             schur = schur - sides.T @ cho_solve(factor, sides)
-        schur = 0.5 * (schur + schur.T) + ridge * np.eye(len(schur))
-        values, vectors = eigh(own, schur)
-        kept = max(1, min(self.vectors, int((values > self.threshold).sum())))
-        chosen = vectors[:, ::-1][:, :kept]
+        values, vectors = eigh(own, 0.5 * (schur + schur.T))
+        chosen = vectors[:, values > self.threshold][:, -self.vectors :]
         return chosen / np.linalg.norm(chosen, axis=0)
 
     def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
@@ -166,27 +190,27 @@ class TwoLevelSchwarz:
 
     def destroy(self, _: PETSc.PC) -> None:
         """Collective."""
-        for thing in (self._local, self._basis, self._rest, self._image):
+        for thing in (self._local, self._coarse, self._basis, self._rest, self._image):
             if thing is not None:
                 thing.destroy()
-        self._local = self._basis = self._at = self._rest = self._image = None
+        self._local = self._coarse = self._basis = self._at = self._rest = self._image = None
 
     def applyTranspose(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """It is symmetric where the local solves are."""
         self.apply(pc, x, y)
 
     def _add_coarse(self, x: PETSc.Vec, y: PETSc.Vec, factor: float) -> None:
-        """y += factor · C x. Collective: a gather of K numbers."""
+        """y += factor · C x. Collective."""
         assert self._basis is not None
-        assert self._coarse is not None
-        restricted, prolonged = self._basis.createVecRight(), self._basis.createVecLeft()
+        if self._coarse is None:
+            return
+        restricted, solved = self._basis.createVecRight(), self._basis.createVecRight()
+        prolonged = self._basis.createVecLeft()
         self._basis.multTranspose(x, restricted)
-        whole = np.concatenate(x.getComm().tompi4py().allgather(restricted.array_r.copy()))
-        first, last = restricted.getOwnershipRange()
-        restricted.setArray(cho_solve(self._coarse, whole, check_finite=False)[first:last])
-        self._basis.mult(restricted, prolonged)
+        self._coarse.apply(restricted, solved)
+        self._basis.mult(solved, prolonged)
         y.axpy(factor, prolonged)
-        for vec in (restricted, prolonged):
+        for vec in (restricted, solved, prolonged):
             vec.destroy()
 
     def view(self, _: PETSc.PC, viewer: PETSc.Viewer) -> None:

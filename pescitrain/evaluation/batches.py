@@ -43,7 +43,7 @@ class Batches:
     @property
     def total(self) -> int:
         """Samples of all terms over all ranks."""
-        return sum(len(samples.points) for samples in self._samples)
+        return sum(samples.count for samples in self._samples)
 
     @property
     def count(self) -> int:
@@ -88,11 +88,11 @@ class Batches:
     def members(self, term: int) -> Indices:
         """Sorted numbers of the samples of a term in the present batch: at least one."""
         if self.number is None:
-            return np.arange(len(self._samples[term].points))
+            return np.arange(self._samples[term].count)
         epoch, place = divmod(self.number, self.count)
         if self._orders is None or self._orders[0] != epoch:
             generators = [np.random.default_rng((self.seed, epoch, k)) for k in range(len(self._samples))]
-            orders = [g.permutation(len(s.points)) for g, s in zip(generators, self._samples, strict=True)]
+            orders = [g.permutation(s.count) for g, s in zip(generators, self._samples, strict=True)]
             self._orders = epoch, orders
         order = self._orders[1][term]
         first, last = (len(order) * k // self.count for k in (place, place + 1))
@@ -103,7 +103,7 @@ class Batches:
         return np.sort(order[np.arange(first, last + more) % len(order)])
 
     def _of_term(self, samples: TermSamples, members: Indices) -> list[Chunk]:
-        total = len(samples.points)
+        total = samples.count
         scale = float(np.sqrt(total / len(members)))
         begin, result = samples.begin(self._comm.rank, self._comm.size), []
         for chunk in samples.chunks:

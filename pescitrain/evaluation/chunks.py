@@ -87,7 +87,7 @@ class DiscreteOperatorChunk(OperatorChunk):
 
 @dataclass
 class TermSamples:
-    """A term with its points (global, the same on all ranks) and this rank's chunks of them."""
+    """A term with its points (global, the same on all ranks, or forgotten) and this rank's chunks of them."""
 
     term: Term
     points: PointSet
@@ -101,6 +101,19 @@ class TermSamples:
     total_rows: int = 0  # of a sample over all ranks; 0: ``rows``
     chunk_size: int = 1000
     chunks: list[Chunk] = field(default_factory=list)
+    forgotten: int = 0  # samples over all ranks, where the points of the others are forgotten
+
+    @property
+    def count(self) -> int:
+        """Samples over all ranks."""
+        return self.forgotten or len(self.points)
+
+    def forget_points(self) -> None:
+        """Keep only what the chunks of this rank hold; no point may move any more. Not collective."""
+        self.forgotten = self.count
+        nowhere = np.zeros((0, self.points.x.shape[1]))
+        self.points, self.multipliers = PointSet(nowhere, np.zeros(0)), None
+        self.partners = None if self.partners is None else nowhere
 
     @property
     def sides(self) -> int:
@@ -110,8 +123,8 @@ class TermSamples:
     @property
     def residual_count(self) -> int:
         """Residual rows over all ranks."""
-        return len(self.points) * (self.total_rows or self.rows)
+        return self.count * (self.total_rows or self.rows)
 
     def begin(self, rank: int, size: int) -> int:
         """The number of the first sample of a rank."""
-        return 0 if self.resident else len(self.points) * rank // size
+        return 0 if self.resident else self.count * rank // size

@@ -237,7 +237,7 @@ class Evaluator:
         """Where the chunks of this rank lie among the samples of all."""
         places = []
         for term, samples in enumerate(self.samples):
-            total = len(samples.points)
+            total = samples.count
             first = samples.begin(self.comm.rank, self.comm.size)
             for chunk in samples.chunks:
                 places.append(ChunkPlace(term, first, chunk.samples, total))

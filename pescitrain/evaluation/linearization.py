@@ -15,6 +15,7 @@ from torch import Tensor
 from pescitrain.evaluation.arithmetic import Arithmetic
 from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian, GramBlock, KroneckerFactor
+from pescitrain.evaluation.owner_sums import sum_on_owners
 from pescitrain.networks.device import HOST, on_device, on_host
 from pescitrain.networks.parameters import Entry, Parameters
 
@@ -175,8 +176,8 @@ class Linearization:
 
         ``seen_by``: for each block the parameters without which a sample is left out.
 
-        Cost: m_local |I|² multiply-adds a block, in single precision where ``single``, and one reduction of Σ |I|²
-        numbers.
+        Cost: m_local |I|² multiply-adds a block, in single precision where ``single``, and |I|² numbers to its owner
+        from the ranks whose samples see it; one reduction of Σ |I|² numbers where all samples see all blocks.
         """
         kind = torch.float32 if single else torch.float64
         sums = [_Gram(len(indices), kind) for indices in index_sets]
@@ -187,13 +188,9 @@ class Linearization:
                 for total, (entries, columns), seen in zip(sums, selections, seeing, strict=True):
                     for factor in chunk.gram_factors(entries, seen):
                         total.add(factor if columns is None else factor[columns])
-        result: list[Array | None] = []
-        for total, owner in zip(sums, owners, strict=True):
-            block = on_host(total.matrix(self.parameters.device))
-            mine = self.comm.rank == owner
-            self.comm.Reduce(MPI.IN_PLACE if mine else block, block if mine else None, root=owner)
-            result.append(block if mine else None)
-        return result
+        device = self.parameters.device
+        parts = [on_host(total.matrix(device)) if total.filled else None for total in sums]
+        return sum_on_owners(self.comm, parts, [(len(indices),) * 2 for indices in index_sets], owners)
 
     def gauss_newton_sparse(self) -> list[GramBlock]:
         """This rank's part of the blocks of JᵀJ that are not zero, each pair of parameter tensors once. Not collective.
@@ -309,9 +306,11 @@ class _Gram:
         dtype = np.float32 if kind == torch.float32 else np.float64
         self._lower = np.zeros((size, size), dtype, order="F")  # memory is taken where it is written to
         self._there: Tensor | None = None
+        self.filled = False
 
     def add(self, factor: Tensor) -> None:
         """Another F."""
+        self.filled = True
         factor = factor.to(self._kind)
         if factor.device == HOST:
             _add_gram(self._lower, factor.numpy())

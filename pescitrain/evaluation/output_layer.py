@@ -58,7 +58,7 @@ class OutputLayer:
 
     def add(self, buffer: Array) -> None:
         """The sums over this rank's samples, of the parameters in the modules. Not collective."""
-        total = len(self._samples.points)
+        total = self._samples.count
         for chunk in self._samples.chunks:
             assert isinstance(chunk, OperatorChunk)
             assert chunk.data is not None
@@ -83,7 +83,7 @@ class OutputLayer:
         """θ (n,) with the layer solved for, from the sums over all ranks."""
         h, p = self._inputs, self._outputs
         gram, right, functions, count = np.split(sums, np.cumsum((h * h, h * p, p * p)))
-        gram = gram * (len(self._samples.points) / count)  # where ranks share locations, each has all functions
+        gram = gram * (self._samples.count / count)  # where ranks share locations, each has all functions
         gram, right, functions = gram.reshape(h, h), right.reshape(h, p), functions.reshape(p, p)
         weight = slice(self._weight.start, self._weight.stop)
         bias = None if self._bias is None else slice(self._bias.start, self._bias.stop)

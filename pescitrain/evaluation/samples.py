@@ -290,7 +290,8 @@ def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int
     for piece in range(pieces):
         local = slice(count * piece // pieces, count * (piece + 1) // pieces)
         whole = slice(begin + local.start, begin + local.stop)
-        x, normal = share.x[local], None if share.normals is None else share.normals[local]
+        # Copies, as a part of an array keeps the whole in memory.
+        x, normal = share.x[local].copy(), None if share.normals is None else share.normals[local].copy()
         if samples.partners is not None:
             x = np.concatenate([x, samples.partners[whole]])
             normal = None if normal is None else np.concatenate([normal, normal])

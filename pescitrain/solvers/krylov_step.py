@@ -16,8 +16,9 @@ from pescitrain.solvers.outcome import Array
 class KrylovSteps:
     """(JᵀJ + λI)⁻¹ Jᵀc of one linearization after another, for any λ, to the tolerance of a KSP.
 
-    J enters by products alone; the preconditioner is refreshed every ``lag``-th linearization and has the λ of the
-    system.
+    J enters by products alone, unless the preconditioner has all entries of JᵀJ at every linearization: then the matrix
+    is the operator, and a product exchanges what neighbouring subdomains share. The preconditioner is refreshed every
+    ``lag``-th linearization and has the λ of the system.
 
     Options, with ``prefix`` (and without it, where the method has no other Krylov solver)
     --------------------------------------------------------------------------------------
@@ -34,14 +35,16 @@ class KrylovSteps:
         self._system, self._preconditioner, self._lag, self._linearizations = system, preconditioner, lag, 0
         for key, value in {"ksp_type": "cg", "ksp_rtol": 0.1, "ksp_max_it": 100}.items():
             set_default(prefix + key, value)
-        matrix = system.operator if preconditioner is None else preconditioner.matrix.mat
+        operator = system.operator
+        if preconditioner is not None and preconditioner.has_all_entries and lag == 1:
+            operator = preconditioner.matrix.mat
         self._ksp = PETSc.KSP().create(system.layout.comm)
         self._ksp.setOptionsPrefix(prefix)
-        self._ksp.setOperators(system.operator, matrix)
+        self._ksp.setOperators(operator, operator if preconditioner is None else preconditioner.matrix.mat)
         if preconditioner is None:
             self._ksp.getPC().setType("none")
         else:
-            preconditioner.attach(self._ksp, system.operator)
+            preconditioner.attach(self._ksp, operator)
         self._ksp.setFromOptions()
         self._right, self._solution = (system.layout.create_vec() for _ in range(2))
         self.mean = 1.0

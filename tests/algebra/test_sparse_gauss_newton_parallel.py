@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from mpi4py import MPI
 from petsc4py import PETSc
 from toys import CASES, Case, Toy, _poisson, mlp, sentence_of, start, subdomains
 
@@ -158,6 +159,23 @@ def test_with_a_coarse_space_iterations_do_not_grow_with_the_number_of_subdomain
     assert one_level[1] > 1.2 * one_level[0]
     additive = iterations(comm, 4, "two_level", 1, pc_two_level_type="additive")
     assert two_level[0] <= additive <= 1.5 * two_level[0]
+
+
+def test_the_coarse_space_does_not_depend_on_the_ranks_or_on_round_off(comm):
+    applied = []
+    for ranks, chunk_size in ((comm, 7), (MPI.COMM_SELF, 100)):
+        system = system_of(WIDE, ranks, chunk_size=chunk_size)
+        blocks = decompose(system.layout.layers, "layer", None, 1, system.couplings.neighbours)
+        PETSc.Options()["pc_type"] = "two_level"
+        preconditioner = Preconditioner(system.layout, blocks, "", None, 1e-4, couplings=system.couplings)
+        preconditioner.refresh(system.evaluator.linearize(start(system.evaluator)))
+        b, x = system.layout.create_vec(), system.layout.create_vec()
+        system.layout.set(b, np.sin(np.arange(system.layout.size)))
+        preconditioner.apply(b, x)
+        applied.append(system.layout.gather(x).copy())
+        preconditioner.destroy()
+    # Round-off of 1e-16 over a shift of 1e-4, and two solves.
+    np.testing.assert_allclose(applied[0], applied[1], rtol=0.0, atol=1e-9 * np.abs(applied[1]).max())
 
 
 @pytest.mark.parametrize(

@@ -239,3 +239,16 @@ def test_an_interior_term_can_be_looked_at_anywhere_unscaled():
     scale = torch.cat([chunk.scale for chunk in samples.chunks])
     expected = (rows(samples) / scale[:, None])[::2]
     torch.testing.assert_close(rows(moved), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_forgotten_points_leave_the_chunks_and_the_counts():
+    evaluator, whole = (CASES["wave, periodic term"].build(chunk_size=4) for _ in range(2))
+    for samples in evaluator.samples:
+        samples.forget_points()
+        assert len(samples.points) == 0
+    assert [s.count for s in evaluator.samples] == [len(s.points) for s in whole.samples]
+    assert evaluator.residual_count == whole.residual_count
+    theta = whole.parameters.current()
+    assert evaluator.objective(theta).objective == whole.objective(theta).objective
+    held = max(chunk.x.untyped_storage().nbytes() for samples in evaluator.samples for chunk in samples.chunks)
+    assert held == max(chunk.x.nbytes for samples in evaluator.samples for chunk in samples.chunks)

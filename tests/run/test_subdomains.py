@@ -29,6 +29,7 @@ def test_output_layers_alone_come_near_and_a_few_steps_nearer(tmp_path):
     [
         "-tao_type lm",
         "-tao_type lm -tao_lm_space krylov -pc_type asm -part_overlap 1 -ksp_rtol 1e-8",
+        "-tao_type lm -tao_lm_space krylov -pc_type two_level -part_overlap 1 -ksp_max_it 5",
         "-snes_type newtontr -pc_type asm -ksp_rtol 1e-8",
         "-tao_type spqn",
     ],

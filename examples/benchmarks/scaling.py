@@ -1,0 +1,181 @@
+"""What more ranks compute, send and hold, and a model of what thousands of them would take.
+
+    python examples/benchmarks/scaling.py [--methods lm,newton,subdomains] [--kinds weak,strong] [--ranks 1,2,3,4,6,8]
+                                          [--predict 128,1024,10240] [--latency 2e-6] [--bandwidth 1e10] [--flops 2e9]
+                                          [--timed 0] [options of the command]
+
+Counts of one iteration on the rank with the most (``counted.py`` says what they are), on as many ranks as are asked
+for: they may share cores, as nothing is timed but arithmetic, in CPU seconds. ``weak``: as many points, and subdomains,
+for each rank; ``strong``: eight times as many for all. From the counts c(P) of weak scaling on three ranks or more,
+where some rank has two neighbours, the model takes c(P) = a + b P by least squares, and
+
+    T(P) = arithmetic + flops / F + messages · α + message_bytes / B + (reductions · α + 2 · reduced_bytes / B) · log₂ P
+
+with arithmetic and flops of one rank, α, B and F from the options. It prints what it says for ranks that it has not
+seen, T(1) / T(P), and how far its counts are off for the most ranks when it has seen the others alone.
+``--timed``: repetitions of one rank beside two, in seconds on a clock, for cores that have nothing else to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from math import log2
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from runs import arguments, read
+
+ITERATIONS = 2
+INNER = 3
+"""Ranks from which on there is one inside."""
+KRYLOV = "-ksp_rtol 1e-30 -ksp_max_it 20 -ksp_type cg"
+HERE = Path(__file__).resolve().parent
+SHARES = 8
+"""Of the problem of strong scaling in that of a rank of weak scaling."""
+
+
+def options_of(method: str, share: int) -> str:
+    """The options of ``share`` times the problem of a rank.
+
+    Raises
+    ------
+    SystemExit      there is no such method
+    """
+    problem = f"-problem poisson2d -problem_m 8 -bc_enforce hard -sample_points {2000 * share}"
+    lines = {
+        "lm": f"-net_width 24 -net_depth 3 -tao_type lm -tao_lm_space parameters -tao_max_it {ITERATIONS}",
+        "newton": f"-net_width 24 -net_depth 6 -snes_type newtonls -pc_type asm -snes_max_it {ITERATIONS} {KRYLOV}",
+        "subdomains": f"-net_type subdomain -net_subdomains {4 * share}x4 -net_width 8 -net_depth 1 -net_start random "
+        f"-tao_type lm -tao_lm_space krylov -pc_type two_level -part_overlap 1 -tao_max_it {ITERATIONS} {KRYLOV}",
+    }
+    if method not in lines:
+        raise SystemExit(f"method {method}: choose from {', '.join(lines)}")
+    return f"{problem} {lines[method]}"
+
+
+def launch(program: list[str], ranks: int, options: list[str]) -> tuple[str, float]:
+    """What a program says on its last line, and the seconds of the run. On one thread for each rank.
+
+    Raises
+    ------
+    SystemExit      it has no result; with what it said
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        silent = f"-out_dir {folder} -out_pictures false -out_error_interval 1000000 -ckpt_interval 1000000"
+        command = ["mpiexec", "-n", str(ranks), sys.executable, *program, *silent.split(), *options]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        if ended.returncode not in (0, 1) or not (Path(folder) / "summary.json").is_file():
+            raise SystemExit(f"{' '.join(command)}\n{ended.stderr}")
+        return ended.stdout.splitlines()[-1], read(Path(folder)).seconds[-1]
+
+
+COUNTS = ("arithmetic", "petsc_flops", "messages", "message_bytes", "reductions", "reduced_bytes")
+MEMORY = ("largest", "matrix", "peak")
+
+
+def counts_of(method: str, ranks: int, share: int, words: list[str]) -> dict[str, float]:
+    """Counts of an iteration, and memory."""
+    line = launch([str(HERE / "counted.py")], ranks, [*options_of(method, share).split(), *words])[0]
+    counts = json.loads(line)
+    return {name: counts[name] / (ITERATIONS if name in COUNTS else 1) for name in (*COUNTS, *MEMORY)}
+
+
+class Model:
+    """c(P) = a + b P for each count, from weak scaling."""
+
+    def __init__(self, known: dict[int, dict[str, float]], latency: float, bandwidth: float, flops: float) -> None:
+        self.known, self.latency, self.bandwidth, self.flops = known, latency, bandwidth, flops
+        several = [ranks for ranks in known if ranks >= INNER]
+        self._fits = {
+            name: np.polyfit(several, [known[ranks][name] for ranks in several], min(1, len(several) - 1))
+            for name in COUNTS[2:]
+        }
+
+    def count(self, name: str, ranks: int) -> float:
+        """A count on the rank with the most."""
+        return max(0.0, float(np.polyval(self._fits[name], ranks))) if ranks > 1 else 0.0
+
+    def seconds(self, ranks: int) -> float:
+        """Of an iteration."""
+        one = self.known[min(self.known)]
+        arithmetic = one["arithmetic"] + one["petsc_flops"] / self.flops
+        sent = self.count("messages", ranks) * self.latency + self.count("message_bytes", ranks) / self.bandwidth
+        reduced = (
+            self.count("reductions", ranks) * self.latency + 2.0 * self.count("reduced_bytes", ranks) / self.bandwidth
+        )
+        return arithmetic + sent + reduced * log2(ranks)
+
+
+def main() -> None:
+    chosen, words = arguments(
+        __doc__,
+        methods=("lm", "newton", "subdomains"),
+        kinds=("weak", "strong"),
+        ranks=(1, 2, 3, 4, 6, 8),
+        predict=(128, 1024, 10240),
+        latency=(2e-6,),
+        bandwidth=(1e10,),
+        flops=(2e9,),
+        timed=(0,),
+    )
+    machine = (chosen.latency[0], chosen.bandwidth[0], chosen.flops[0])
+    for method in chosen.methods:
+        for kind in chosen.kinds:
+            print(f"{f'{method}, {kind}':22s}{''.join(f'{name:>15s}' for name in (*COUNTS, *MEMORY))}", flush=True)
+            known = {}
+            for ranks in chosen.ranks:
+                known[ranks] = counts_of(method, ranks, ranks if kind == "weak" else SHARES, words)
+                print(
+                    f"{ranks:8d} ranks        {''.join(f'{value:15.4g}' for value in known[ranks].values())}",
+                    flush=True,
+                )
+            if kind == "weak" and len([ranks for ranks in known if ranks >= INNER]) > 1:
+                report(Model(known, *machine), Model(without_most(known), *machine), chosen.predict)
+        if chosen.timed[0]:
+            print(f"{method}: T(1) / T(2) of weak scaling {timed(method, chosen.timed[0], words):.2f}", flush=True)
+
+
+def without_most(known: dict[int, dict[str, float]]) -> dict[int, dict[str, float]]:
+    """All counts but those of the most ranks."""
+    return {ranks: counts for ranks, counts in known.items() if ranks < max(known)}
+
+
+def report(model: Model, before: Model, predicted: list[int]) -> None:
+    """What the model says, and how far it was off."""
+    most = max(model.known)
+    off = [
+        f"{name} {before.count(name, most) / model.known[most][name]:.2f}"
+        for name in COUNTS[2:]
+        if model.known[most][name]
+    ]
+    print(f"counts on {most} ranks, predicted from fewer / counted: {', '.join(off)}")
+    for ranks in predicted:
+        seconds = model.seconds(ranks)
+        print(
+            f"{ranks:8d} ranks: {1000.0 * seconds:.3g} ms, T(1) / T({ranks}) {model.seconds(1) / seconds:.2f}",
+            flush=True,
+        )
+
+
+def timed(method: str, repetitions: int, words: list[str]) -> float:
+    """T(1) / T(2) of weak scaling, the median of pairs."""
+    ratios = []
+    for _ in range(repetitions):
+        one, two = (
+            launch(["-m", "pescitrain"], ranks, [*options_of(method, ranks).split(), *words])[1] for ranks in (1, 2)
+        )
+        ratios.append(one / two)
+    return statistics.median(ratios)
+
+
+if __name__ == "__main__":
+    main()
