@@ -32,11 +32,11 @@ class LocalFiltering:
 
     Options (with the prefix of the PC)
     -----------------------------------
-    -pc_filter_tolerance 1e-8       of the diagonal of R, relative to its first entry
+    -pc_filter_tolerance 1e-10      of the diagonal of R, relative to its first entry
     """
 
     def __init__(self) -> None:
-        self.tolerance = 1e-8
+        self.tolerance = 1e-10
         self._at: Linearization | None = None
         self._layout: ParameterLayout | None = None
         self._factors: list[tuple[Block, Array]] = []
