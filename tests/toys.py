@@ -22,6 +22,7 @@ from pescitrain.networks import (
     MLP,
     FourierFeatures,
     Laplacian,
+    Network,
     PeriodicFeatures,
     ResNet,
     ScaleToUnitBox,
@@ -145,13 +146,25 @@ def periodic(domain: Box, outputs: int, seed: int) -> MLP:
     return MLP(embedding, embedding.outputs, outputs, 3, 2, "sin", generator=torch.Generator().manual_seed(seed))
 
 
-def subdomains(shapes: Sequence[tuple[int, ...]] = ((3, 2),), overlap: float = 0.4) -> Maker:
+def subdomains(shapes: Sequence[tuple[int, ...]] = ((3, 2),), overlap: float = 0.4, width: int = 3) -> Maker:
     def make(domain: Box, outputs: int, seed: int) -> SubdomainNetwork:
         levels = [BoxWindows(domain.lower, domain.upper, shape, overlap) for shape in shapes]
         windows = levels[0] if len(levels) == 1 else Levels(levels)
-        return SubdomainNetwork(windows, outputs, 3, 1, generator=torch.Generator().manual_seed(seed))
+        return SubdomainNetwork(windows, outputs, width, 1, generator=torch.Generator().manual_seed(seed))
 
     return make
+
+
+def frozen(make: Maker) -> Maker:
+    """With hidden layers that are not trained."""
+
+    def made(domain: Box, outputs: int, seed: int) -> nn.Module:
+        network = make(domain, outputs, seed)
+        assert isinstance(network, Network)
+        network.freeze_hidden()
+        return network
+
+    return made
 
 
 def opaque(make: Maker) -> Maker:
@@ -320,6 +333,17 @@ CASES = {
     "subdomains, periodic term": Case(_wave, subdomains(((3, 2),))),
     "subdomains, inverse": Case(_inverse, subdomains(((2, 2),))),
 }
+
+RANDOM_FEATURES = {
+    "output layer": Case(_poisson, frozen(mlp(adaptive_slope=True))),
+    "output layers of two networks": Case(
+        lambda: _two_rows({"first": ("u",), "second": ("v",)}), frozen(resnet(adaptive_slope=True))
+    ),
+    "subdomains, output layers": Case(_poisson, frozen(subdomains())),
+    "subdomains, output layers of two levels": Case(_inverse, frozen(subdomains(((1, 1), (2, 2))))),
+    "subdomains, output layers, periodic term": Case(_wave, frozen(subdomains())),
+}
+"""Where the output layers alone are trained."""
 
 
 # ------------------------------------------------------------------------------------------- the residual, once more

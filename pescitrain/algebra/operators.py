@@ -43,6 +43,35 @@ def create_jacobian(layout: ParameterLayout, linearization: Linearization) -> PE
     return mat
 
 
+class DampedJacobian:
+    """Python Mat context of [J; √λ I], (m + n, n): least squares with it have JᵀJ + λI for their normal equations.
+
+    Rows are distributed as the residual and, after those of each rank, as θ.
+    """
+
+    def __init__(self, layout: ParameterLayout, linearization: Linearization, damping: float = 0.0) -> None:
+        self.layout, self.linearization, self.damping = layout, linearization, damping
+
+    def mult(self, _: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = [J v; √λ v]. Collective."""
+        change = self.linearization.times(self.layout.gather(v))
+        out.setArray(np.concatenate((change, np.sqrt(self.damping) * v.array_r)))
+
+    def multTranspose(self, _: PETSc.Mat, w: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = Jᵀ w₁ + √λ w₂ of w = [w₁; w₂]. Collective."""
+        of_rows, of_parameters = np.split(w.array_r.copy(), [self.linearization.rows])
+        self.layout.set(out, self.linearization.transpose_times(of_rows))
+        out.setArray(out.array_r + np.sqrt(self.damping) * of_parameters)
+
+
+def create_damped_jacobian(layout: ParameterLayout, linearization: Linearization) -> PETSc.Mat:
+    """[J; √λ I] as a Python Mat, λ = 0. Collective."""
+    sizes = ((linearization.rows + layout.local_size, PETSc.DETERMINE), (layout.local_size, layout.size))
+    mat = PETSc.Mat().createPython(sizes, DampedJacobian(layout, linearization), comm=layout.comm)
+    mat.setUp()
+    return mat
+
+
 class GaussNewtonProducts:
     """Python Mat context of JᵀJ + λI by products with J; a subclass says at which linearization."""
 

@@ -29,6 +29,7 @@ from pescitrain.evaluation.couplings import Couplings
 DIRECT = ("lu", "cholesky")
 
 OWN_PC_TYPES = {
+    "filter": "pescitrain.algebra.filtering.LocalFiltering",
     "kfac": "pescitrain.algebra.kfac.KroneckerFactored",
     "nystrom": "pescitrain.algebra.nystrom.Nystrom",
     "spectral": "pescitrain.algebra.spectral.SpectralSchwarz",

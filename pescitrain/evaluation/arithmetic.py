@@ -18,7 +18,7 @@ class Arithmetic:
     Each kind of work is an event of its own: ``PSTObjective``, ``PSTGradient``, ``PSTResidual``, ``PSTLinearize``,
     ``PSTJacobianMult``, ``PSTJacobianMultTranspose``, ``PSTGaussNewtonMult``, ``PSTGaussNewtonBlocks``,
     ``PSTGaussNewtonMatrix``, ``PSTSampleGramMatrix``, ``PSTGaussNewtonDiagonal``, ``PSTGaussNewtonProducts``,
-    ``PSTKroneckerFactors``, ``PSTOutputLayer``.
+    ``PSTKroneckerFactors``, ``PSTOutputLayer``, ``PSTTriangularFactors``.
     """
 
     def __init__(self, device: torch.device = HOST) -> None:

@@ -69,6 +69,8 @@ class BlockSparseJacobian(ChunkJacobian):
             places = [i for i, record in enumerate(recorder.batched_records) if record.owner is network]
             if not places:
                 continue
+            if network.trains_output_only:
+                places = places[-1:]
             kept = [i for i, s in enumerate(jet.subdomains.tolist()) if parameters.find(network.subdomains[s])]
             entries = [parameters.find(network.subdomains[s]) for s in jet.subdomains[kept].tolist()]
             parts = []

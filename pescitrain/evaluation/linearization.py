@@ -192,6 +192,30 @@ class Linearization:
         parts = [on_host(total.matrix(device)) if total.filled else None for total in sums]
         return sum_on_owners(self.comm, parts, [(len(indices),) * 2 for indices in index_sets], owners)
 
+    def triangular_factors(
+        self, index_sets: Sequence[NDArray[np.integer]], owners: Sequence[int]
+    ) -> list[Array | None]:
+        """R (≤ |I|, |I|) with RᵀR = (JᵀJ)[I, I] of sorted index sets I, on their owners, None elsewhere. Collective.
+
+        By QR factorisations of columns of J, first of the rows of a chunk, then of what they have left: small singular
+        values are as accurate as J is, where JᵀJ has lost those below 1e-8 of the largest (TSQR: Demmel et al., SIAM J.
+        Sci. Comput. 34 (2012) A206). Cost: 2 m_local |I|² multiply-adds a block, and a gather of |I|² / 2 numbers.
+        """
+        selections = [self._select(indices) for indices in index_sets]
+        device = self.parameters.device
+        factors = [torch.zeros(0, len(indices), dtype=torch.float64, device=device) for indices in index_sets]
+        with self.arithmetic.event("TriangularFactors"), torch.no_grad():
+            for chunk in self.chunks:
+                for i, (entries, columns) in enumerate(selections):
+                    for factor in chunk.gram_factors(entries):
+                        rows = (factor if columns is None else factor[columns]).t()
+                        factors[i] = torch.linalg.qr(torch.cat((factors[i], rows)), mode="r")[1]
+            result: list[Array | None] = []
+            for factor, owner in zip(factors, owners, strict=True):
+                parts = self.comm.gather(on_host(factor), root=owner)
+                result.append(None if parts is None else np.linalg.qr(np.concatenate(parts), mode="r"))
+        return result
+
     def gauss_newton_sparse(self) -> list[GramBlock]:
         """This rank's part of the blocks of JᵀJ that are not zero, each pair of parameter tensors once. Not collective.
 

@@ -33,6 +33,7 @@ class Network(nn.Module):
         self.embedding = embedding
         self.activation_name, self.activation = activation, ACTIVATIONS[activation]
         self.adaptive_slope = adaptive_slope
+        self.trains_output_only = False
 
     def embed_jet(self, x: Tensor, components: Components) -> Tensor:
         """The jet (C, e, M) of the embedded coordinates x (M, d): constant as long as the points are."""
@@ -68,6 +69,30 @@ class Network(nn.Module):
         layer = self.output_layer()
         known = [] if layer is None else [layer.weight, layer.bias]
         return {name: slice(None) for name, own in self.named_parameters() if any(own is one for one in known)}
+
+    def freeze_hidden(self) -> None:
+        """Keep what comes before the output as it is: the outputs are linear in what is left of the parameters.
+
+        Before the parameters become part of θ. Source: extreme learning machines, Huang, Zhu & Siew, Neurocomputing 70
+        (2006) 489.
+        """
+        self.trains_output_only = True
+        trained = self.output_parts()
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name in trained)
+
+    def frozen(self) -> dict[str, Tensor]:
+        """Name -> value of the parameters that :meth:`freeze_hidden` has frozen."""
+        if not self.trains_output_only:
+            return {}
+        trained = self.output_parts()
+        return {name: own.detach() for name, own in self.named_parameters() if name not in trained}
+
+    def trained_layers(self) -> list[tuple[str, list[str]]]:
+        """Those of :meth:`layers` that are not frozen."""
+        frozen = self.frozen()
+        kept = [(layer, [name for name in names if name not in frozen]) for layer, names in self.layers()]
+        return [(layer, names) for layer, names in kept if names]
 
     def resized(self, width: int, depth: int) -> Network:
         """A new network of this kind on the same embedding, with ``depth`` hidden layers of ``width`` neurons."""

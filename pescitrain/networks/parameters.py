@@ -207,11 +207,14 @@ class RestrictedParameters(Parameters):
 
 
 def _layers(networks: nn.ModuleDict) -> Iterator[tuple[str, str, list[tuple[str, nn.Parameter]]]]:
-    """(network, layer, [(name, parameter)]); modules without layers() are grouped by their innermost submodule."""
+    """(network, layer, [(name, parameter)]) of what is trained.
+
+    Modules without layers() are grouped by their innermost submodule.
+    """
     for network, module in networks.items():
         named = dict(module.named_parameters())
         if isinstance(module, Network):
-            groups = module.layers()
+            groups = module.trained_layers()
         else:
             by_owner: dict[str, list[str]] = {}
             for name in named:

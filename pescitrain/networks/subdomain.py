@@ -71,9 +71,12 @@ class SubdomainNetwork(Network):
 
     The windows w_s are a partition of unity, or several one on the other; c_s and h_s are centre and half widths of
     their supports. The parameters of one network after the other make up θ, each a vector; the networks of all
-    subdomains are evaluated together, and only where their window is not zero.
+    subdomains are evaluated together, and only where their window is not zero. Frozen hidden layers are kept apart, so
+    that each vector is the output layer of its network alone.
     Source: Moseley, Markham & Nissen-Meyer, Adv. Comput. Math. 49 (2023) 62.
     """
+
+    hidden: Tensor  # (S, numbers that are frozen)
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class SubdomainNetwork(Network):
         self.sizes = [windows.centers.shape[1], *[width] * depth, outputs]
         generator = generator or torch.Generator().manual_seed(0)
         self.subdomains = nn.ParameterList(self._initial(generator) for _ in range(len(windows)))
+        self.register_buffer("hidden", torch.zeros(len(windows), 0, dtype=torch.float64))
 
     def _initial(self, generator: torch.Generator) -> nn.Parameter:
         """Glorot-uniform weights, in the first layer twice as large, and biases of hidden neurons in [−1, 1].
@@ -108,7 +112,8 @@ class SubdomainNetwork(Network):
     def affine_maps(self, subdomains: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
         """Of each layer the weights (A, out, in) and biases (A, out) of some of the networks, or of all."""
         numbers = range(len(self.subdomains)) if subdomains is None else subdomains.tolist()
-        values = torch.stack([self.subdomains[s] for s in numbers])
+        hidden = self.hidden if subdomains is None else self.hidden[subdomains]
+        values = torch.cat((hidden, torch.stack([self.subdomains[s] for s in numbers])), dim=1)
         maps, position = [], 0
         for inputs, outputs in pairwise(self.sizes):
             weight = values[:, position : position + outputs * inputs].unflatten(1, (outputs, inputs))
@@ -154,6 +159,16 @@ class SubdomainNetwork(Network):
     def output_parts(self) -> dict[str, slice]:
         last = self.sizes[-1] * (self.sizes[-2] + 1)
         return {f"subdomains.{s}": slice(-last, None) for s in range(len(self.subdomains))}
+
+    def freeze_hidden(self) -> None:
+        last = self.sizes[-1] * (self.sizes[-2] + 1)
+        whole = torch.cat((self.hidden, torch.stack(list(self.subdomains)).detach()), dim=1)
+        self.hidden = whole[:, :-last].clone()
+        self.subdomains = nn.ParameterList(nn.Parameter(own.clone()) for own in whole[:, -last:])
+        self.trains_output_only = True
+
+    def frozen(self) -> dict[str, Tensor]:
+        return {"hidden": self.hidden} if self.trains_output_only else {}
 
     def layers(self) -> list[tuple[str, list[str]]]:
         """One subdomain after the other: each is a layer of θ."""

@@ -15,7 +15,9 @@ from petsc4py import PETSc
 
 from pescitrain.algebra import ParameterLayout
 from pescitrain.errors import RestartError
-from pescitrain.evaluation.chunks import TermSamples
+from pescitrain.evaluation import Evaluator
+from pescitrain.networks import Network
+from pescitrain.networks.device import on_host
 from pescitrain.solvers.outcome import Memory
 
 Array = NDArray[np.float64]
@@ -49,11 +51,14 @@ class State:
     best: list[Array] = field(default_factory=list)
 
 
-def fingerprint(layout: ParameterLayout, samples: list[TermSamples]) -> str:
-    """A digest of the shape of θ and of all points: a checkpoint continues the same run or none."""
+def fingerprint(layout: ParameterLayout, evaluator: Evaluator) -> str:
+    """A digest of the shape of θ, of what is frozen and of all points: a checkpoint continues the same run or none."""
     digest = hashlib.sha256()
     digest.update(repr([(layer.name, layer.start, layer.stop) for layer in layout.layers]).encode())
-    for term in samples:
+    for network in evaluator.surrogate.networks.values():
+        for value in network.frozen().values() if isinstance(network, Network) else ():
+            digest.update(on_host(value).tobytes())
+    for term in evaluator.samples:
         digest.update(f"{term.term.label} {term.term.weight!r}".encode())
         digest.update(np.ascontiguousarray(term.points.x).tobytes())
         digest.update(np.ascontiguousarray(term.points.weights).tobytes())

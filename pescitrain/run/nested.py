@@ -69,6 +69,8 @@ def settings_of_level(settings: Settings, below: int) -> Settings:
         raise OptionError(
             "-hier_nested: networks in subdomains have no coarser ones; give a coarse level by -net_subdomains 1,4"
         )
+    if settings.net_train == "output":
+        raise OptionError("-net_train output: -hier_nested hands hidden layers on from network to network; use all")
     kind = coarsening_of(read(StageOptions).hier_type)
     basis = settings.net_basis or settings.net_width
     for level in range(below):

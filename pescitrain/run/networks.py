@@ -70,6 +70,10 @@ def create_operator_networks(
     """
     if settings.net_type == "subdomain":
         raise OptionError("-net_type subdomain: an operator has a branch and a trunk, which are mlp or resnet")
+    if settings.net_train == "output":
+        raise OptionError(
+            "-net_train output: an operator is a product of branch and trunk, not linear in both output layers; use all"
+        )
     generator = torch.Generator().manual_seed(settings.seed + network)
     outputs, inputs = settings.net_basis or settings.net_width, data.inputs
     mean, deviation = inputs.mean(0), inputs.std(0)
@@ -120,7 +124,19 @@ def create_networks(
         own = problem.build_network(name)
         outputs = network_outputs(fields, lifting)
         networks[name] = own if own is not None else _network(problem, settings, domain, outputs, generator)
+        if settings.net_train == "output":
+            _freeze_hidden(problem, name, networks[name])
     return networks
+
+
+def _freeze_hidden(problem: Problem, name: str, network: nn.Module) -> None:
+    """What ``-net_train output`` asks for."""
+    if not isinstance(network, Network) or not network.output_parts():
+        raise OptionError(
+            f"-net_train output: the network {name!r} that problem {problem.name} builds has no output layer that is "
+            "known; use all"
+        )
+    network.freeze_hidden()
 
 
 def _network(

@@ -76,6 +76,11 @@ class NetworkOptions:
         "being as they are; auto: least_squares for -net_type subdomain",
         choices=("auto", "random", "least_squares"),
     )
+    net_train: str = option(
+        "all",
+        "layers that are trained; output: the hidden layers stay as they are drawn (random features)",
+        choices=("all", "output"),
+    )
     net_basis: int | None = option(
         None, "outputs of the branch and of the trunk of an operator", minimum=1, note="net_width"
     )

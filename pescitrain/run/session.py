@@ -135,7 +135,7 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
     layout, comm = setup.system.layout, setup.evaluator.comm
     state = State(layout.parameters.current())
     if settings.ckpt_restart is not None:
-        mark = checkpoint.fingerprint(layout, setup.evaluator.samples)
+        mark = checkpoint.fingerprint(layout, setup.evaluator)
         state = checkpoint.load(Path(settings.ckpt_restart), layout, mark)
         setup.evaluator.counters.restore(state.counters)
     refreshes = create_refreshes(setup, settings)

@@ -102,7 +102,7 @@ class Training:
         self.setup, self.settings, self.state = setup, settings, state
         self.stages, self.interval = stage_names() or ("",), settings.ckpt_interval
         self.history, self.clock, self.folder = history, clock, folder
-        self.mark = checkpoint.fingerprint(setup.system.layout, setup.evaluator.samples)
+        self.mark = checkpoint.fingerprint(setup.system.layout, setup.evaluator)
         self.last_good: np.ndarray = state.theta
         self.refreshes = refreshes
         self._forget_points()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from petsc4py import PETSc
 
 from pescitrain.algebra import Preconditioner, System
@@ -25,6 +27,8 @@ class KrylovSteps:
     -ksp_type cg, -ksp_rtol 0.1, -ksp_max_it 100
     """
 
+    defaults: ClassVar[dict[str, object]] = {"ksp_type": "cg", "ksp_rtol": 0.1, "ksp_max_it": 100}
+
     def __init__(self, system: System, preconditioner: Preconditioner | None, lag: int, prefix: str) -> None:
         if preconditioner is not None and preconditioner.pc_type in DIRECT and system.layout.comm.size > 1:
             # PETSc's redundant factorisation keeps the first λ.
@@ -33,21 +37,28 @@ class KrylovSteps:
                 "which factors JᵀJ + λI itself"
             )
         self._system, self._preconditioner, self._lag, self._linearizations = system, preconditioner, lag, 0
-        for key, value in {"ksp_type": "cg", "ksp_rtol": 0.1, "ksp_max_it": 100}.items():
+        self._prefix = prefix
+        for key, value in self.defaults.items():
             set_default(prefix + key, value)
         operator = system.operator
         if preconditioner is not None and preconditioner.has_all_entries and lag == 1:
             operator = preconditioner.matrix.mat
-        self._ksp = PETSc.KSP().create(system.layout.comm)
-        self._ksp.setOptionsPrefix(prefix)
-        self._ksp.setOperators(operator, operator if preconditioner is None else preconditioner.matrix.mat)
-        if preconditioner is None:
-            self._ksp.getPC().setType("none")
-        else:
-            preconditioner.attach(self._ksp, operator)
-        self._ksp.setFromOptions()
+        self._ksp = self._create_ksp(operator)
         self._right, self._solution = (system.layout.create_vec() for _ in range(2))
         self.mean = 1.0
+
+    def _create_ksp(self, operator: PETSc.Mat) -> PETSc.KSP:
+        """From the options, with the one preconditioner."""
+        preconditioner = self._preconditioner
+        ksp = PETSc.KSP().create(self._system.layout.comm)
+        ksp.setOptionsPrefix(self._prefix)
+        ksp.setOperators(operator, operator if preconditioner is None else preconditioner.matrix.mat)
+        if preconditioner is None:
+            ksp.getPC().setType("none")
+        else:
+            preconditioner.attach(ksp, operator)
+        ksp.setFromOptions()
+        return ksp
 
     @property
     def largest(self) -> float:
@@ -81,9 +92,12 @@ class KrylovSteps:
         """c (m_local,), Jᵀc (n,) if it is known -> (n,), the same on all ranks. Collective."""
         layout = self._system.layout
         layout.set(self._right, self._linearization.transpose_times(c) if image is None else image)
+        return self._solve()
+
+    def _solve(self) -> Array:
         self._ksp.solve(self._right, self._solution)
         self._system.evaluator.counters.krylov += self._ksp.getIterationNumber()
-        return layout.gather(self._solution).copy()
+        return self._system.layout.gather(self._solution).copy()
 
     def destroy(self) -> None:
         """Collective."""

@@ -14,11 +14,12 @@ from scipy.linalg import LinAlgError
 from pescitrain.algebra import ParameterLayout, Preconditioner, System
 from pescitrain.algebra.banded_cholesky import BandedCholesky, BandedOrder
 from pescitrain.algebra.cholesky import ShiftedCholesky
-from pescitrain.algebra.options import get_choice
+from pescitrain.algebra.options import get_choice, get_string
 from pescitrain.errors import EvaluationError, OptionError
 from pescitrain.evaluation import Linearization
 from pescitrain.networks.device import on_device, on_host
 from pescitrain.solvers.krylov_step import KrylovSteps
+from pescitrain.solvers.least_squares_step import LEAST_SQUARES, LeastSquaresSteps
 from pescitrain.solvers.outcome import Array, Memory
 from pescitrain.solvers.pair_hash import PairHash
 
@@ -62,7 +63,8 @@ class LevenbergMarquardt:
     -tao_lm_max_trials 40           in one iteration
     -tao_lm_space auto              parameters, samples, or the smaller of the two; parameters where there are bounds;
                                     sparse, by a banded Cholesky, where networks in subdomains make that cheaper;
-                                    krylov: products with J alone, with -pc_type and -ksp_rtol 0.1 -ksp_max_it 100
+                                    krylov: products with J alone, with -pc_type and -ksp_rtol 0.1 -ksp_max_it 100,
+                                    or as a least-squares problem by -ksp_type lsqr or cgls
     -tao_lm_project true            solve for what is linear
     -tao_lm_sketch auto             pairs: each iteration solves in a random subspace of half the dimension; none; auto:
                                     pairs from 1000 parameters on
@@ -125,7 +127,9 @@ class LevenbergMarquardt:
                 raise OptionError(
                     f"-{prefix}tao_lm_space krylov cannot hold parameters at their bounds: use parameters"
                 )
-            self._krylov = KrylovSteps(self._system, preconditioner, lag, f"{prefix}tao_lm_")
+            slot = f"{prefix}tao_lm_"
+            kind = LeastSquaresSteps if get_string(f"{slot}ksp_type") in LEAST_SQUARES else KrylovSteps
+            self._krylov = kind(self._system, preconditioner, lag, slot)
 
     def destroy(self, _: PETSc.TAO) -> None:
         """Collective."""

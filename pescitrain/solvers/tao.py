@@ -65,8 +65,10 @@ class TaoSolver:
             )
         krylov = name == "lm" and get_string(f"{prefix}tao_lm_space") == "krylov"
         self._slot = "tao_lm_" if krylov else TAO_SLOT.get(self.type)
-        takes_one = self._slot is not None
-        self.preconditioner = create_preconditioner(system, prefix, settings, takes_one, self.notices, name)
+        takes_one, method = self._slot is not None, name
+        if krylov and "cgls" in (get_string(f"{prefix}{slot}ksp_type") for slot in ("tao_lm_", "")):
+            takes_one, method = False, "-ksp_type cgls"
+        self.preconditioner = create_preconditioner(system, prefix, settings, takes_one, self.notices, method)
         self.lag = settings.lag or (1 if self.type in TAO_NEWTON or krylov else 10)
         self.max_iterations = 0
         self._answers: Answers = deque()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from toys import CASES, Case, jacobian_by_torch, mlp, opaque, random_vector, start, subdomains
+from toys import CASES, RANDOM_FEATURES, Case, jacobian_by_torch, mlp, opaque, random_vector, start, subdomains
 
 from pescitrain.evaluation.block_sparse_jacobian import BlockSparseJacobian
 from pescitrain.evaluation.jacobian import FactoredJacobian, FunctionalJacobian
@@ -16,12 +16,15 @@ def close(one, other, tolerance=TOLERANCE):
     np.testing.assert_allclose(one, other, rtol=0.0, atol=tolerance * np.abs(other).max())
 
 
-@pytest.fixture(params=[(name, path) for name in CASES for path in PATHS], ids=lambda p: f"{p[0]} by {p[1]}")
+TWICE = [*((name, path) for name in CASES for path in PATHS), *((name, "factors") for name in RANDOM_FEATURES)]
+
+
+@pytest.fixture(params=TWICE, ids=lambda p: f"{p[0]} by {p[1]}")
 def linearized(request):
     """(evaluator, θ, its linearization, the dense J by `torch.func`)."""
     name, path = request.param
     # `torch.func` costs a fixed time for each chunk.
-    evaluator = CASES[name].build(wrap=PATHS[path], chunk_size=4 if path == "factors" else 100)
+    evaluator = {**CASES, **RANDOM_FEATURES}[name].build(wrap=PATHS[path], chunk_size=4 if path == "factors" else 100)
     theta = start(evaluator)
     structured = BlockSparseJacobian if name.startswith("subdomains") else FactoredJacobian
     kind = structured if path == "factors" else FunctionalJacobian

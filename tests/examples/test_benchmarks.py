@@ -169,3 +169,17 @@ def test_krylov_iterations_of_subdomains_are_tabled():
     counts = {re.split(r"\s{2,}", row)[0]: int(row.split()[-1]) for row in rows}
     assert len(counts) == 5
     assert max(counts["two_level, overlap 1"], counts["asm, overlap 1"]) < 0.5 * counts["asm, overlap 0"]
+
+
+def test_least_squares_in_random_features_are_tabled():
+    chosen = "--problems poisson2d --limit 3000 --methods none,filter:1,cholesky".split()
+    tiny = "-problem_m 2 -net_subdomains 2 -net_width 16 -sample_points 400".split()
+    ended = program([sys.executable, str(BENCHMARKS / "random_features.py"), *chosen, *tiny])
+    assert ended.code == 0, ended.err
+    header, *rows = (line.split() for line in ended.out.splitlines())
+    assert header == ["poisson2d", "iterations", "seconds", "objective", "error"]
+    assert [row[0] for row in rows] == ["none", "filter:1", "cholesky"]
+    alone, filtered, direct = (int(row[1]) for row in rows)
+    assert direct == 0
+    assert filtered <= 0.1 * alone
+    assert float(rows[1][4]) < 1e-2  # what these features can do

@@ -82,6 +82,19 @@ def test_a_subdomain_is_a_layer_and_outputs_are_linear_in_the_last_of_its_number
     torch.testing.assert_close(model(x), 3.0 * values)
 
 
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_with_hidden_layers_frozen_it_is_the_same_function_of_fewer_parameters(outputs):
+    model, whole, x = network(outputs=outputs), network(outputs=outputs), points()
+    model.freeze_hidden()
+    model.freeze_hidden()  # once more changes nothing
+    assert {p.numel() for p in model.parameters()} == {6 * outputs}
+    torch.testing.assert_close(model(x), whole(x), rtol=0.0, atol=0.0)
+    found = model.forward_jet(model.embed_jet(x, COMPONENTS), COMPONENTS, Tape())
+    expected = whole.forward_jet(whole.embed_jet(x, COMPONENTS), COMPONENTS, Tape())
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=0.0)
+    assert model.output_parts().keys() == {name for _, names in model.trained_layers() for name in names}
+
+
 def test_the_model_can_be_exported():
     model, x = network(), points(7)
     rows = torch.export.Dim("rows")
