@@ -8,12 +8,52 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pescitrain.errors import OptionError
+from pescitrain.networks.device import on_host
 
 
-class BoxWindows(nn.Module):
+class Windows(nn.Module):
+    """Smooth functions w_1 … w_S of a point, (M, d) -> (M, S), each with a support: one partition of unity, or several.
+
+    Attributes
+    ----------
+    centers, half_widths : (S, d)       of boxes that hold the supports
+    cells : (S, C) bool, or None        the cells of the mesh that each support reaches, where there is one
+    """
+
+    centers: Tensor
+    half_widths: Tensor
+    cells: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.centers)
+
+    def owners(self, x: Tensor) -> Tensor:
+        """(M, d) -> (M,): the number of the subdomain without overlap that a point is in."""
+        raise NotImplementedError
+
+    def sizes(self) -> list[int]:
+        """Subdomains of each partition of unity."""
+        return [len(self)]
+
+    def overlapping(self, other: Windows) -> NDArray[np.bool_]:
+        """(S, S'): which supports overlap with which of other windows, or of these; never false where they do.
+
+        In a mesh, by its cells: right for points in the mesh alone.
+        """
+        if self.cells is not None and other.cells is not None:
+            return self.cells.astype(np.float32) @ other.cells.T.astype(np.float32) > 0.0
+        (centers, half), (others, widths) = (
+            (on_host(windows.centers), on_host(windows.half_widths)) for windows in (self, other)
+        )
+        apart, reach = np.abs(centers[:, None] - others), half[:, None] + widths
+        return np.asarray((apart < (1.0 - 1e-9) * reach).all(2))
+
+
+class BoxWindows(Windows):
     """Windows w_1 … w_S on a grid of overlapping boxes, with Σ w_s = 1 in the whole box.
 
     Along an axis of n intervals of width h, the window of an interval is (1 + cos πξ)² where |ξ| ≤ 1, ξ being the
@@ -35,9 +75,6 @@ class BoxWindows(nn.Module):
     ------
     OptionError     no overlap, or one that is larger than the domain
     """
-
-    centers: Tensor
-    half_widths: Tensor
 
     def __init__(self, lower: Sequence[float], upper: Sequence[float], shape: Sequence[int], overlap: float) -> None:
         super().__init__()
@@ -62,9 +99,6 @@ class BoxWindows(nn.Module):
         for name, part in (("centers", 0), ("half_widths", 1)):
             grid = torch.meshgrid(*(values[part] for values in axes), indexing="ij")
             self.register_buffer(name, torch.stack(grid, dim=-1).reshape(-1, len(axes)))
-
-    def __len__(self) -> int:
-        return len(self.centers)
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, d) -> (M, S); outside the box those of its nearest face."""
@@ -92,35 +126,31 @@ class BoxWindows(nn.Module):
         return number
 
 
-class Levels(nn.Module):
+class Levels(Windows):
     """Several partitions of unity one on the other, the coarsest first: a network of each level is added up.
 
     Source: Dolean, Heinlein, Mishra & Moseley, Comput. Methods Appl. Mech. Engrg. 429 (2024) 117116 (multilevel
     FBPINN). Here the levels are added, not averaged.
     """
 
-    centers: Tensor
-    half_widths: Tensor
-
-    def __init__(self, levels: Sequence[BoxWindows]) -> None:
+    def __init__(self, levels: Sequence[Windows]) -> None:
         super().__init__()
         self.levels = nn.ModuleList(levels)
+        self._sizes = [len(level) for level in levels]
         for name in ("centers", "half_widths"):
             self.register_buffer(name, torch.cat([getattr(level, name) for level in levels]))
-
-    def __len__(self) -> int:
-        return len(self.centers)
+        cells = [level.cells for level in levels if level.cells is not None]
+        self.cells = np.concatenate(cells) if len(cells) == len(levels) else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, d) -> (M, S) of all levels."""
         return torch.cat([level(x) for level in self.levels], dim=1)
 
     def sizes(self) -> list[int]:
-        """Subdomains of each level."""
-        return [len(level) for level in self.levels if isinstance(level, BoxWindows)]
+        return self._sizes
 
     def owners(self, x: Tensor) -> Tensor:
-        """(M, d) -> (M,): the box of the finest level that a point is in."""
+        """(M, d) -> (M,): the subdomain of the finest level that a point is in."""
         finest = self.levels[-1]
-        assert isinstance(finest, BoxWindows)
+        assert isinstance(finest, Windows)
         return finest.owners(x)
