@@ -15,7 +15,6 @@ from pescitrain.networks.parameters import Layer
 from pescitrain.networks.subdomain import SubdomainJets, SubdomainNetwork
 from pescitrain.problem.discrete import Discrete
 from pescitrain.problem.surrogate import Surrogate
-from pescitrain.problem.terms import Data
 
 
 @dataclass(frozen=True)
@@ -53,16 +52,14 @@ def find_couplings(
     for term in samples:
         if isinstance(term.term, Discrete):
             matrix[:] = True
-        elif term.sides == 2 or isinstance(term.term, Data):  # data may lie outside a mesh
+        if term.sides == 2:
             for first in term.networks:
                 for second in term.networks:
                     if first in networks and second in networks:
                         met = _met_at_samples(term, first, second, len(places[first]), len(places[second]))
                         comm.Allreduce(MPI.IN_PLACE, met, MPI.LOR)
-                        if term.sides == 2:
-                            own, other = (networks[name].overlapping(networks[name]) for name in (first, second))
-                            met = own @ met @ other
-                        matrix[np.ix_(places[first], places[second])] |= met
+                        own, other = (networks[name].overlapping(networks[name]) for name in (first, second))
+                        matrix[np.ix_(places[first], places[second])] |= own @ met @ other
     same = overlap & (level[:, None] == level) & (level >= 0)
     return Couplings([np.flatnonzero(row) for row in matrix], [np.flatnonzero(row) for row in same])
 

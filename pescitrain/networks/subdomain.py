@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pescitrain.networks.components import Components
+from pescitrain.networks.device import on_host
 from pescitrain.networks.jets import activate, jet_of_function, multiply
 from pescitrain.networks.network import Network
 from pescitrain.networks.tape import Tape
@@ -160,7 +161,11 @@ class SubdomainNetwork(Network):
 
     def overlapping(self, other: SubdomainNetwork) -> NDArray[np.bool_]:
         """(S, S'): which supports overlap with which of another network, or of this one."""
-        return self.windows.overlapping(other.windows)
+        (centers, half), (others, widths) = (
+            (on_host(network.windows.centers), on_host(network.windows.half_widths)) for network in (self, other)
+        )
+        apart, reach = np.abs(centers[:, None] - others), half[:, None] + widths
+        return np.asarray((apart < (1.0 - 1e-9) * reach).all(2))
 
     def level_sizes(self) -> list[int]:
         """Numbers of subdomains of the levels."""

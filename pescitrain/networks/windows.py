@@ -8,11 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pescitrain.errors import OptionError
-from pescitrain.networks.device import on_host
 
 
 class Windows(nn.Module):
@@ -20,13 +18,11 @@ class Windows(nn.Module):
 
     Attributes
     ----------
-    centers, half_widths : (S, d)       of boxes that hold the supports
-    cells : (S, C) bool, or None        the cells of the mesh that each support reaches, where there is one
+    centers, half_widths : (S, d)       of the supports
     """
 
     centers: Tensor
     half_widths: Tensor
-    cells: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.centers)
@@ -38,19 +34,6 @@ class Windows(nn.Module):
     def sizes(self) -> list[int]:
         """Subdomains of each partition of unity."""
         return [len(self)]
-
-    def overlapping(self, other: Windows) -> NDArray[np.bool_]:
-        """(S, S'): which supports overlap with which of other windows, or of these; never false where they do.
-
-        In a mesh, by its cells: right for points in the mesh alone.
-        """
-        if self.cells is not None and other.cells is not None:
-            return self.cells.astype(np.float32) @ other.cells.T.astype(np.float32) > 0.0
-        (centers, half), (others, widths) = (
-            (on_host(windows.centers), on_host(windows.half_widths)) for windows in (self, other)
-        )
-        apart, reach = np.abs(centers[:, None] - others), half[:, None] + widths
-        return np.asarray((apart < (1.0 - 1e-9) * reach).all(2))
 
 
 class BoxWindows(Windows):
@@ -139,8 +122,6 @@ class Levels(Windows):
         self._sizes = [len(level) for level in levels]
         for name in ("centers", "half_widths"):
             self.register_buffer(name, torch.cat([getattr(level, name) for level in levels]))
-        cells = [level.cells for level in levels if level.cells is not None]
-        self.cells = np.concatenate(cells) if len(cells) == len(levels) else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, d) -> (M, S) of all levels."""

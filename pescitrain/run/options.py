@@ -75,12 +75,12 @@ class NetworkOptions:
     )
     net_overlap: float = option(
         0.5,
-        "how far a subdomain reaches over its box, or its part of a mesh, on each side, in widths of the box, or of "
-        "the thinnest part there",
+        "how far a subdomain reaches over its box, or the box around its part of a mesh, on each side, in widths of "
+        "the box",
         minimum=0,
     )
     net_overlap_cells: int | None = option(
-        None, "how far a subdomain reaches over its part of a mesh, in layers of cells", minimum=1, note="-net_overlap"
+        None, "how far a subdomain reaches over its part of a mesh, in widths of cells", minimum=1, note="-net_overlap"
     )
     net_start: str = option(
         "auto",

@@ -13,9 +13,7 @@ from pescitrain.algebra.operators import gather_rows
 from pescitrain.algebra.sparse_gauss_newton import SparseGaussNewton
 from pescitrain.errors import EvaluationError, OptionError
 from pescitrain.evaluation.couplings import find_couplings
-from pescitrain.networks import SubdomainNetwork
-from pescitrain.networks.bisection_windows import BisectionWindows
-from pescitrain.problem import Data, Dirichlet, Residual
+from pescitrain.problem import Dirichlet, Residual
 
 pytestmark = pytest.mark.parallel
 
@@ -52,21 +50,6 @@ def test_it_is_the_whole_matrix_and_needs_no_more_room(comm, case, ownership):
     sparse.set_damping(0.0)
     assert sparse.mat.getDiagonal().min()[1] >= 0.0
     sparse.destroy()
-
-
-def test_data_outside_a_mesh_join_parts_that_do_not_meet_in_it(comm):
-    nodes, cells = np.array([[-1.0], [-0.2], [0.2], [1.0]]), [np.array([[0, 1], [2, 3]])]
-
-    def make(domain, outputs, seed):
-        windows = BisectionWindows(nodes, cells, 2, 0.2)
-        assert not windows.overlapping(windows)[0, 1]
-        return SubdomainNetwork(windows, outputs, 3, 1)
-
-    for at, joined in ((0.5, [1]), (0.0, [0, 1])):
-        case = Case(lambda at=at: Toy([Data(np.array([[at]]), np.ones(1))], coordinates=("x",)), make)
-        system = system_of(case, comm)
-        np.testing.assert_array_equal(system.couplings.coupled[1], joined)
-        np.testing.assert_array_equal(system.couplings.neighbours[1], [1])
 
 
 def test_parameters_apart_keep_their_diagonal_alone(comm):
