@@ -28,7 +28,7 @@ class Windows(nn.Module):
         return len(self.centers)
 
     def owners(self, x: Tensor) -> Tensor:
-        """(M, d) -> (M,): the number of the subdomain without overlap that a point is in."""
+        """(M, d) -> (M,): the number of the subdomain that a point is most in."""
         raise NotImplementedError
 
     def sizes(self) -> list[int]:
