@@ -11,6 +11,7 @@ import torch
 from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
+from scipy.spatial import Delaunay
 from torch import Tensor, nn
 
 from pescitrain.algebra import Block, ParameterLayout, System, decompose
@@ -28,6 +29,7 @@ from pescitrain.networks import (
     ScaleToUnitBox,
     SubdomainNetwork,
 )
+from pescitrain.networks.bisection_windows import BisectionWindows
 from pescitrain.networks.components import Component
 from pescitrain.networks.device import HOST
 from pescitrain.networks.parameters import FlatParameters
@@ -165,6 +167,21 @@ def frozen(make: Maker) -> Maker:
         return network
 
     return made
+
+
+def parts(sizes: Sequence[int] = (5,), overlap: float = 0.4) -> Maker:
+    """Of a mesh of triangles in the domain, which are small near one corner."""
+
+    def make(domain: Box, outputs: int, seed: int) -> SubdomainNetwork:
+        x, y = np.meshgrid(np.linspace(0.0, 1.0, 6) ** 2, np.linspace(0.0, 1.0, 6) ** 2)
+        lower, upper = np.array(domain.lower), np.array(domain.upper)
+        nodes = lower + np.stack([x.ravel(), y.ravel()], axis=1) * (upper - lower)
+        cells = [Delaunay(nodes).simplices.astype(np.int64)]
+        levels = [BisectionWindows(nodes, cells, size, overlap) for size in sizes]
+        windows = levels[0] if len(levels) == 1 else Levels(levels)
+        return SubdomainNetwork(windows, outputs, 3, 1, generator=torch.Generator().manual_seed(seed))
+
+    return make
 
 
 def opaque(make: Maker) -> Maker:
@@ -332,6 +349,7 @@ CASES = {
     ),
     "subdomains, periodic term": Case(_wave, subdomains(((3, 2),))),
     "subdomains, inverse": Case(_inverse, subdomains(((2, 2),))),
+    "subdomains in parts of a mesh": Case(_two_rows, parts((1, 5))),
 }
 
 RANDOM_FEATURES = {

@@ -1,12 +1,13 @@
 """Networks in subdomains beside one network with as many parameters, at equal seconds.
 
-    python examples/benchmarks/subdomains.py [--problems multiscale1d,multiscale2d,poisson2d,lshape,plate]
+    python examples/benchmarks/subdomains.py [--problems multiscale1d,multiscale2d,poisson2d,lshape,plate,elasticity]
                                              [--seconds 60] [--methods lm,krylov,lbfgs,adam,soap]
                                              [--seed 0] [options of the command]
 
-Rows are the subdomain networks with ``lm``, then the one network with each method and, where the problem lives in a
-box, the same with random Fourier features; relative errors after the seconds, and how many times larger they are than
-that of the subdomains. Seconds are CPU time of one thread. Rates of ``adam`` and ``soap`` are the best of three.
+Rows are the subdomain networks with ``lm``, on a mesh also those in its parts, then the one network with each method
+and, where the problem lives in a box, the same with random Fourier features; relative errors after the seconds, and how
+many times larger they are than that of the subdomains. Seconds are CPU time of one thread. Rates of ``adam`` and
+``soap`` are the best of three.
 """
 
 from __future__ import annotations
@@ -22,15 +23,24 @@ from runs import Run, arguments, train
 
 @dataclass(frozen=True)
 class Case:
-    """A problem, its subdomains, one network with as many parameters, and the scale of Fourier features (0: none)."""
+    """A problem, its subdomains, one network with as many parameters, the scale of Fourier features (0: none), and the
+    same number of networks in parts of the mesh.
+    """
 
     problem: str
     subdomains: str
     single: str
     fourier: float = 0.0
+    parts: str = ""
 
 
 HARD = "-bc_enforce hard"
+ON_MESHES = (
+    "-net_subdomains 4 -net_width 8 -net_depth 2",
+    "-net_width 22 -net_depth 4",
+    0.0,
+    "-net_partition mesh -net_subdomains 16 -net_width 8 -net_depth 2",
+)
 PROBLEMS = {
     "multiscale1d": Case(
         f"-problem multiscale1d {HARD} -sample_points 2000",
@@ -50,10 +60,9 @@ PROBLEMS = {
         "-net_width 46 -net_depth 4",
         2.0,
     ),
-    "lshape": Case(
-        "-problem poisson_lshape", "-net_subdomains 4 -net_width 8 -net_depth 2", "-net_width 22 -net_depth 4"
-    ),
-    "plate": Case("-problem poisson", "-net_subdomains 4 -net_width 8 -net_depth 2", "-net_width 22 -net_depth 4"),
+    "lshape": Case("-problem poisson_lshape", *ON_MESHES),
+    "plate": Case("-problem poisson", *ON_MESHES),
+    "elasticity": Case("-problem elasticity", *ON_MESHES),
 }
 METHODS = {
     "lm": "-tao_type lm",
@@ -87,6 +96,10 @@ def main() -> None:
         best = trained(f"{case.problem} -net_type subdomain {case.subdomains} -tao_type lm")
         print(f"{problem:14s}{'parameters':>12s}{'error':>12s}{'times':>9s}", flush=True)
         print(f"{'subdomains':14s}{best.summary['parameters']:12d}{error(best):12.1e}{1.0:9.1f}", flush=True)
+        if case.parts:
+            run = trained(f"{case.problem} -net_type subdomain {case.parts} -tao_type lm")
+            ratio = error(run) / error(best)
+            print(f"{'parts':14s}{run.summary['parameters']:12d}{error(run):12.1e}{ratio:9.1f}", flush=True)
         features = ["", f"-net_fourier 30 -net_fourier_scale {case.fourier}"] if case.fourier else [""]
         for method in chosen.methods:
             for more in features:

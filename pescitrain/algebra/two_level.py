@@ -39,14 +39,14 @@ class TwoLevelSchwarz:
     Options (with the prefix of the PC)
     -----------------------------------
     -pc_two_level_vectors 20        of each block, at most
-    -pc_two_level_threshold 4       those with μ above it
+    -pc_two_level_threshold 10      those with μ above it
     -pc_two_level_type deflation    or additive
     -two_level_pc_type asm          the local solves, with options of their own
     -two_level_coarse_pc_type       the coarse solve: cholesky, on several ranks redundant
     """
 
     def __init__(self) -> None:
-        self.vectors, self.threshold, self.type = 20, 4.0, "deflation"
+        self.vectors, self.threshold, self.type = 20, 10.0, "deflation"
         self._at: Linearization | None = None
         self._local: PETSc.PC | None = None
         self._basis: PETSc.Mat | None = None
@@ -166,7 +166,7 @@ class TwoLevelSchwarz:
             schur = schur - sides.T @ cho_solve(factor, sides)
         values, vectors = eigh(own, 0.5 * (schur + schur.T))
         chosen = vectors[:, values > self.threshold][:, -self.vectors :]
-        return chosen / np.linalg.norm(chosen, axis=0)
+        return np.ascontiguousarray(chosen / np.linalg.norm(chosen, axis=0))  # petsc4py reads Fortran order as C order
 
     def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = M x. Collective."""

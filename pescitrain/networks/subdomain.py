@@ -16,7 +16,7 @@ from pescitrain.networks.device import on_host
 from pescitrain.networks.jets import activate, jet_of_function, multiply
 from pescitrain.networks.network import Network
 from pescitrain.networks.tape import Tape
-from pescitrain.networks.windows import BoxWindows, Levels
+from pescitrain.networks.windows import Windows
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class SubdomainNetwork(Network):
 
     def __init__(
         self,
-        windows: BoxWindows | Levels,
+        windows: Windows,
         outputs: int,
         width: int,
         depth: int,
@@ -184,4 +184,4 @@ class SubdomainNetwork(Network):
 
     def level_sizes(self) -> list[int]:
         """Numbers of subdomains of the levels."""
-        return [len(self.windows)] if isinstance(self.windows, BoxWindows) else self.windows.sizes()
+        return self.windows.sizes()

@@ -13,7 +13,30 @@ from torch import Tensor, nn
 from pescitrain.errors import OptionError
 
 
-class BoxWindows(nn.Module):
+class Windows(nn.Module):
+    """Smooth functions w_1 … w_S of a point, (M, d) -> (M, S), each with a support: one partition of unity, or several.
+
+    Attributes
+    ----------
+    centers, half_widths : (S, d)       of the supports
+    """
+
+    centers: Tensor
+    half_widths: Tensor
+
+    def __len__(self) -> int:
+        return len(self.centers)
+
+    def owners(self, x: Tensor) -> Tensor:
+        """(M, d) -> (M,): the number of the subdomain that a point is most in."""
+        raise NotImplementedError
+
+    def sizes(self) -> list[int]:
+        """Subdomains of each partition of unity."""
+        return [len(self)]
+
+
+class BoxWindows(Windows):
     """Windows w_1 … w_S on a grid of overlapping boxes, with Σ w_s = 1 in the whole box.
 
     Along an axis of n intervals of width h, the window of an interval is (1 + cos πξ)² where |ξ| ≤ 1, ξ being the
@@ -35,9 +58,6 @@ class BoxWindows(nn.Module):
     ------
     OptionError     no overlap, or one that is larger than the domain
     """
-
-    centers: Tensor
-    half_widths: Tensor
 
     def __init__(self, lower: Sequence[float], upper: Sequence[float], shape: Sequence[int], overlap: float) -> None:
         super().__init__()
@@ -62,9 +82,6 @@ class BoxWindows(nn.Module):
         for name, part in (("centers", 0), ("half_widths", 1)):
             grid = torch.meshgrid(*(values[part] for values in axes), indexing="ij")
             self.register_buffer(name, torch.stack(grid, dim=-1).reshape(-1, len(axes)))
-
-    def __len__(self) -> int:
-        return len(self.centers)
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, d) -> (M, S); outside the box those of its nearest face."""
@@ -92,35 +109,29 @@ class BoxWindows(nn.Module):
         return number
 
 
-class Levels(nn.Module):
+class Levels(Windows):
     """Several partitions of unity one on the other, the coarsest first: a network of each level is added up.
 
     Source: Dolean, Heinlein, Mishra & Moseley, Comput. Methods Appl. Mech. Engrg. 429 (2024) 117116 (multilevel
     FBPINN). Here the levels are added, not averaged.
     """
 
-    centers: Tensor
-    half_widths: Tensor
-
-    def __init__(self, levels: Sequence[BoxWindows]) -> None:
+    def __init__(self, levels: Sequence[Windows]) -> None:
         super().__init__()
         self.levels = nn.ModuleList(levels)
+        self._sizes = [len(level) for level in levels]
         for name in ("centers", "half_widths"):
             self.register_buffer(name, torch.cat([getattr(level, name) for level in levels]))
-
-    def __len__(self) -> int:
-        return len(self.centers)
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, d) -> (M, S) of all levels."""
         return torch.cat([level(x) for level in self.levels], dim=1)
 
     def sizes(self) -> list[int]:
-        """Subdomains of each level."""
-        return [len(level) for level in self.levels if isinstance(level, BoxWindows)]
+        return self._sizes
 
     def owners(self, x: Tensor) -> Tensor:
-        """(M, d) -> (M,): the box of the finest level that a point is in."""
+        """(M, d) -> (M,): the subdomain of the finest level that a point is in."""
         finest = self.levels[-1]
-        assert isinstance(finest, BoxWindows)
+        assert isinstance(finest, Windows)
         return finest.owners(x)

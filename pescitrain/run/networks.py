@@ -19,9 +19,10 @@ from pescitrain.networks import (
     ScaleToUnitBox,
     SubdomainNetwork,
 )
+from pescitrain.networks.bisection_windows import BisectionWindows
 from pescitrain.networks.fixed_basis import FixedBasis
 from pescitrain.networks.network import ExtraFeatures
-from pescitrain.networks.windows import BoxWindows, Levels
+from pescitrain.networks.windows import BoxWindows, Levels, Windows
 from pescitrain.problem import (
     Lifting,
     OperatorData,
@@ -168,13 +169,30 @@ def _subdomains(
             "-net_type subdomain takes the coordinates as they are: it goes with no -net_fourier, no "
             "-net_adaptive_slope, no periodic coordinate and no features of the problem"
         )
-    lower, upper = bounding_box(problem, domain)
-    levels = [
-        BoxWindows(lower, upper, _shape(word, len(lower)), settings.net_overlap) for word in settings.net_subdomains
-    ]
+    levels = [_windows(word, problem, settings, domain) for word in settings.net_subdomains]
     windows = levels[0] if len(levels) == 1 else Levels(levels)
     sizes = (outputs, settings.net_width, settings.net_depth)
     return SubdomainNetwork(windows, *sizes, settings.net_activation, generator)
+
+
+def _windows(word: str, problem: Problem, settings: Settings, domain: Box | Mesh) -> Windows:
+    """One level of ``-net_subdomains``."""
+    if settings.net_partition == "grid":
+        if settings.net_overlap_cells is not None:
+            raise OptionError(
+                f"-net_overlap_cells {settings.net_overlap_cells}: boxes of a grid follow no cells; use -net_overlap, "
+                "or -net_partition mesh"
+            )
+        lower, upper = bounding_box(problem, domain)
+        return BoxWindows(lower, upper, _shape(word, len(lower)), settings.net_overlap)
+    if isinstance(domain, Box):
+        raise OptionError(
+            f"-net_partition mesh: problem {problem.name} lives in a box and has no mesh; use -net_partition grid"
+        )
+    if not word.isdigit() or int(word) < 1:
+        raise OptionError(f"-net_subdomains {word}: give one number of parts of the mesh, 1 or more, as 16")
+    cells = list(domain.cells.values())
+    return BisectionWindows(domain.nodes, cells, int(word), settings.net_overlap, settings.net_overlap_cells)
 
 
 def _shape(word: str, dimension: int) -> tuple[int, ...]:

@@ -64,11 +64,23 @@ class NetworkOptions:
     net_subdomains: tuple[str, ...] = option(
         ("4",),
         "boxes of the subdomain networks: 4 along each coordinate, as 4x2, or several levels that are added, the "
-        "coarsest first, as 1,4x4",
+        "coarsest first, as 1,4x4; parts of a mesh: how many, as 16 or 1,16",
         note="4",
     )
+    net_partition: str = option(
+        "grid",
+        "where subdomain networks are: in the boxes of a grid around the domain, or in parts of the mesh with equally "
+        "many cells",
+        choices=("grid", "mesh"),
+    )
     net_overlap: float = option(
-        0.5, "how far a subdomain reaches over its box on each side, in widths of the box", minimum=0
+        0.5,
+        "how far a subdomain reaches over its box, or the box around its part of a mesh, on each side, in widths of "
+        "the box",
+        minimum=0,
+    )
+    net_overlap_cells: int | None = option(
+        None, "how far a subdomain reaches over its part of a mesh, in widths of cells", minimum=1, note="-net_overlap"
     )
     net_start: str = option(
         "auto",

@@ -12,6 +12,7 @@ from pescitrain.algebra.banded_cholesky import BandedCholesky, BandedOrder
 from pescitrain.algebra.least_squares_start import RIDGE, least_squares_start
 from pescitrain.algebra.operators import gather_rows
 from pescitrain.algebra.sparse_gauss_newton import SparseGaussNewton
+from pescitrain.algebra.two_level import TwoLevelSchwarz
 from pescitrain.errors import EvaluationError, OptionError
 from pescitrain.evaluation.couplings import find_couplings
 from pescitrain.problem import Dirichlet, Residual
@@ -155,10 +156,36 @@ def _waves(half_waves):
 def test_with_a_coarse_space_iterations_do_not_grow_with_the_number_of_subdomains(comm):
     one_level = [iterations(comm, n, "asm", 1) for n in (4, 6)]
     two_level = [iterations(comm, n, "two_level", 1) for n in (4, 6)]
-    assert two_level[1] <= 1.2 * two_level[0]  # 15 and 17; 15 and 22 on one level
+    assert two_level[1] <= 1.1 * two_level[0]  # 12 and 13; 15 and 22 on one level
     assert one_level[1] > 1.2 * one_level[0]
     additive = iterations(comm, 4, "two_level", 1, pc_two_level_type="additive")
     assert two_level[0] <= additive <= 1.5 * two_level[0]
+
+
+def test_the_columns_of_the_coarse_space_are_the_eigenvectors(comm, monkeypatch):
+    found = {}
+
+    def kept(self, block, local, ridge):
+        found[block.name] = block, eigenvectors(self, block, local, ridge)
+        return found[block.name][1]
+
+    eigenvectors = TwoLevelSchwarz._eigenvectors
+    monkeypatch.setattr(TwoLevelSchwarz, "_eigenvectors", kept)
+    system = system_of(WIDE, comm)
+    blocks = decompose(system.layout.layers, "layer", None, 1, system.couplings.neighbours)
+    PETSc.Options()["pc_type"], PETSc.Options()["pc_two_level_threshold"] = "two_level", 0.5
+    preconditioner = Preconditioner(system.layout, blocks, "", None, 1e-4, couplings=system.couplings)
+    preconditioner.refresh(system.evaluator.linearize(start(system.evaluator)))
+    preconditioner.pc.setUp()
+    basis = gather_rows(preconditioner.pc.getPythonContext()._basis).toarray()
+    column = comm.exscan(sum(vectors.shape[1] for _, vectors in found.values())) or 0
+    assert comm.allreduce(max((vectors.shape[1] for _, vectors in found.values()), default=0), op=MPI.MAX) > 1
+    for block, vectors in found.values():
+        here = basis[:, column : column + vectors.shape[1]]
+        np.testing.assert_array_equal(here[block.owned], vectors)
+        assert np.count_nonzero(here) == np.count_nonzero(vectors)
+        column += vectors.shape[1]
+    preconditioner.destroy()
 
 
 def test_the_coarse_space_does_not_depend_on_the_ranks_or_on_round_off(comm):

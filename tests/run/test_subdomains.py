@@ -6,6 +6,8 @@ import torch
 from run.commands import column, command, process, summary  # pyright: ignore[reportMissingImports]
 
 from pescitrain import load_model
+from pescitrain.geometry.reading import read_mesh_file
+from pescitrain.run.loading import find_file
 
 SIZES = "-net_type subdomain -net_subdomains 3 -net_width 20 -net_depth 1 -sample_points 1500 -out_pictures false"
 PROBLEM = f"-problem poisson2d -problem_m 4 -bc_enforce hard {SIZES}".split()
@@ -51,6 +53,59 @@ def test_a_restart_goes_on(tmp_path):
     assert ended.code == 0, ended.err
     whole, rest = (summary(tmp_path / name)["objective"] for name in ("whole", "rest"))
     assert rest == pytest.approx(whole, rel=1e-10)
+
+
+MESH = (
+    *"-problem poisson_lshape -net_type subdomain -net_partition mesh -net_subdomains 6 -net_width 6".split(),
+    *"-net_depth 1 -sample_order 1 -out_pictures false".split(),
+)
+
+
+@pytest.mark.parametrize("words", ["", "-net_overlap_cells 3 -net_subdomains 1,5"])
+def test_parts_of_a_mesh_on_one_two_and_three_ranks(tmp_path, words):
+    options = [*MESH, *words.split(), *"-tao_type lm -tao_max_it 4".split()]
+    assert command(*options, "-out_dir", tmp_path / "1").code == 0
+    one = column(tmp_path / "1", "objective")
+    for ranks in (2, 3):
+        assert process(*options, "-out_dir", tmp_path / str(ranks), ranks=ranks).code == 0
+        np.testing.assert_allclose(column(tmp_path / str(ranks), "objective"), one, rtol=1e-6)
+
+
+def test_parts_of_a_mesh_are_the_same_after_a_restart_and_in_the_model(tmp_path):
+    words = [*MESH, *"-tao_type lm -out_error_interval 1".split()]
+    assert command(*words, "-tao_max_it", 6, "-out_dir", tmp_path / "whole").code == 0
+    assert command(*words, "-tao_max_it", 3, "-out_dir", tmp_path / "half").code == 0
+    folder = tmp_path / "half" / "checkpoint"
+    ended = command(*words, "-tao_max_it", 6, "-ckpt_restart", folder, "-out_dir", tmp_path / "rest")
+    assert ended.code == 0, ended.err
+    whole, rest = (summary(tmp_path / name) for name in ("whole", "rest"))
+    assert rest["objective"] == pytest.approx(whole["objective"], rel=1e-10)
+    mesh = read_mesh_file(find_file("lshape_ref.vtu", "-ref_file"))
+    x = torch.from_numpy(mesh.points[:, :2].copy())
+    one, other = (load_model(tmp_path / name)(x) for name in ("whole", "rest"))
+    torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+    assert 0.1 < one.max() < 0.2  # of the solution 0.15
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("-net_overlap 0", "-net_overlap 0: subdomain networks are joined where they overlap"),
+        ("-net_overlap 9", "-net_overlap 9: with 6 parts of the mesh that reaches over the whole domain"),
+        ("-net_overlap_cells 0", "it must be at least 1"),
+        ("-net_overlap_cells 200", "-net_overlap_cells 200: with 6 parts of the mesh that reaches over the whole"),
+        ("-net_overlap_cells 2 -net_partition grid", "boxes of a grid follow no cells"),
+        ("-net_subdomains 3x2", "-net_subdomains 3x2: give one number of parts of the mesh, 1 or more, as 16"),
+        ("-net_subdomains 0", "give one number of parts"),
+        ("-net_subdomains 3000", "the mesh has 2184 cells, and a part needs one"),
+        ("-net_partition metis", "choose from grid, mesh"),
+        ("-problem poisson2d", "-net_partition mesh: problem Poisson2D lives in a box and has no mesh"),
+    ],
+)
+def test_parts_of_a_mesh_that_cannot_be_are_refused(tmp_path, words, sentence):
+    ended = command(*MESH, *words.split(), "-tao_max_it", 1, "-out_dir", tmp_path)
+    assert ended.code == 2
+    assert sentence in ended.complaint
 
 
 @pytest.mark.parametrize(
