@@ -7,12 +7,12 @@
 Counts of one iteration on the rank with the most (``counted.py`` says what they are), on as many ranks as are asked
 for: they may share cores, as nothing is timed but arithmetic, in CPU seconds. ``weak``: as many points, and subdomains,
 for each rank; ``strong``: eight times as many for all. From the counts c(P) of weak scaling on three ranks or more,
-where some rank has two neighbours, the model takes c(P) = a + b P by least squares, and
+where some rank has two neighbours, the model takes c(P) = a + b P by least squares, arithmetic as their mean, and
 
     T(P) = arithmetic + flops / F + messages · α + message_bytes / B + (reductions · α + 2 · reduced_bytes / B) · log₂ P
 
-with arithmetic and flops of one rank, α, B and F from the options. It prints what it says for ranks that it has not
-seen, T(1) / T(P), and how far its counts are off for the most ranks when it has seen the others alone.
+with α, B and F from the options. It prints what it says for ranks that it has not seen, T(1) / T(P), and how far it is
+off for the most ranks when it has seen the others alone.
 ``--timed``: repetitions of one rank beside two, in seconds on a clock, for cores that have nothing else to do.
 """
 
@@ -34,6 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from runs import arguments, read
 
 ITERATIONS = 2
+ONE_TRIAL = "-tao_lm_accept -1e30 -tao_lm_damping 1"
+"""Steps of lm are taken as they are: how many are tried depends on the problem, and with it what an iteration costs."""
 INNER = 3
 """Ranks from which on there is one inside."""
 KRYLOV = "-ksp_rtol 1e-30 -ksp_max_it 20 -ksp_type cg"
@@ -51,10 +53,11 @@ def options_of(method: str, share: int) -> str:
     """
     problem = f"-problem poisson2d -problem_m 8 -bc_enforce hard -sample_points {2000 * share}"
     lines = {
-        "lm": f"-net_width 24 -net_depth 3 -tao_type lm -tao_lm_space parameters -tao_max_it {ITERATIONS}",
+        "lm": f"-net_width 24 -net_depth 3 -tao_type lm -tao_lm_space parameters {ONE_TRIAL} -tao_max_it {ITERATIONS}",
         "newton": f"-net_width 24 -net_depth 6 -snes_type newtonls -pc_type asm -snes_max_it {ITERATIONS} {KRYLOV}",
         "subdomains": f"-net_type subdomain -net_subdomains {4 * share}x4 -net_width 8 -net_depth 1 -net_start random "
-        f"-tao_type lm -tao_lm_space krylov -pc_type two_level -part_overlap 1 -tao_max_it {ITERATIONS} {KRYLOV}",
+        f"-pc_type two_level -part_overlap 1 -tao_type lm -tao_lm_space krylov {ONE_TRIAL} {KRYLOV} "
+        f"-tao_max_it {ITERATIONS}",
     }
     if method not in lines:
         raise SystemExit(f"method {method}: choose from {', '.join(lines)}")
@@ -97,17 +100,17 @@ class Model:
         several = [ranks for ranks in known if ranks >= INNER]
         self._fits = {
             name: np.polyfit(several, [known[ranks][name] for ranks in several], min(1, len(several) - 1))
-            for name in COUNTS[2:]
+            for name in COUNTS[1:]
         }
+        self._fits["arithmetic"] = np.array([np.mean([known[ranks]["arithmetic"] for ranks in several])])
 
     def count(self, name: str, ranks: int) -> float:
         """A count on the rank with the most."""
-        return max(0.0, float(np.polyval(self._fits[name], ranks))) if ranks > 1 else 0.0
+        return max(0.0, float(np.polyval(self._fits[name], ranks))) if ranks > 1 else self.known[1][name]
 
     def seconds(self, ranks: int) -> float:
         """Of an iteration."""
-        one = self.known[min(self.known)]
-        arithmetic = one["arithmetic"] + one["petsc_flops"] / self.flops
+        arithmetic = self.count("arithmetic", ranks) + self.count("petsc_flops", ranks) / self.flops
         sent = self.count("messages", ranks) * self.latency + self.count("message_bytes", ranks) / self.bandwidth
         reduced = (
             self.count("reductions", ranks) * self.latency + 2.0 * self.count("reduced_bytes", ranks) / self.bandwidth
@@ -138,7 +141,7 @@ def main() -> None:
                     f"{ranks:8d} ranks        {''.join(f'{value:15.4g}' for value in known[ranks].values())}",
                     flush=True,
                 )
-            if kind == "weak" and len([ranks for ranks in known if ranks >= INNER]) > 1:
+            if kind == "weak" and 1 in known and len([ranks for ranks in known if ranks >= INNER]) > 2:
                 report(Model(known, *machine), Model(without_most(known), *machine), chosen.predict)
         if chosen.timed[0]:
             print(f"{method}: T(1) / T(2) of weak scaling {timed(method, chosen.timed[0], words):.2f}", flush=True)
@@ -153,9 +156,7 @@ def report(model: Model, before: Model, predicted: list[int]) -> None:
     """What the model says, and how far it was off."""
     most = max(model.known)
     off = [
-        f"{name} {before.count(name, most) / model.known[most][name]:.2f}"
-        for name in COUNTS[2:]
-        if model.known[most][name]
+        f"{name} {before.count(name, most) / model.known[most][name]:.2f}" for name in COUNTS if model.known[most][name]
     ]
     print(f"counts on {most} ranks, predicted from fewer / counted: {', '.join(off)}")
     for ranks in predicted:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from petsc4py import PETSc
 from scipy.linalg import cho_factor, cho_solve, eigh
 
+from pescitrain.algebra.coarse_solve import CoarseSolve
 from pescitrain.algebra.decomposition import Block
 from pescitrain.algebra.layout import ParameterLayout
 from pescitrain.algebra.operators import ShiftedMatrix
@@ -42,7 +43,7 @@ class TwoLevelSchwarz:
     -pc_two_level_threshold 10      those with μ above it
     -pc_two_level_type deflation    or additive
     -two_level_pc_type asm          the local solves, with options of their own
-    -two_level_coarse_pc_type       the coarse solve: cholesky, on several ranks redundant
+    -two_level_coarse_pc_type cholesky      the coarse solve, of all ranks the same; or any PC over all ranks
     """
 
     def __init__(self) -> None:
@@ -50,7 +51,7 @@ class TwoLevelSchwarz:
         self._at: Linearization | None = None
         self._local: PETSc.PC | None = None
         self._basis: PETSc.Mat | None = None
-        self._coarse: PETSc.PC | None = None
+        self._coarse: CoarseSolve | None = None
         self._rest: PETSc.Vec | None = None
         self._image: PETSc.Vec | None = None
 
@@ -76,9 +77,6 @@ class TwoLevelSchwarz:
             "sub_pc_type": "cholesky",
         }.items():
             set_default(local + key, value)
-        coarse, several = f"{prefix}two_level_coarse_", pc.getComm().size > 1
-        set_default(f"{coarse}pc_type", "redundant" if several else "cholesky")
-        set_default(f"{coarse}redundant_pc_type", "cholesky")
 
     def setUp(self, pc: PETSc.PC) -> None:
         """Eigenvectors of a new linearization; a new λ costs the local and the coarse factorisations. Collective."""
@@ -105,20 +103,16 @@ class TwoLevelSchwarz:
             self._at = linearization
         assert self._basis is not None
         if self._coarse is not None:
-            self._coarse.destroy()  # a redundant one would keep the first λ
+            self._coarse.destroy()
             self._coarse = None
         if self._basis.getSize()[1]:
             self._coarse = self._coarse_solve(matrix, self._basis, pc.getOptionsPrefix() or "")
 
-    def _coarse_solve(self, matrix: PETSc.Mat, basis: PETSc.Mat, prefix: str) -> PETSc.PC:
+    def _coarse_solve(self, matrix: PETSc.Mat, basis: PETSc.Mat, prefix: str) -> CoarseSolve:
         """(PᵀAP)⁻¹. Collective."""
         products = matrix.matMult(basis)
         coarse = basis.transposeMatMult(products)
-        solve = PETSc.PC().create(matrix.getComm())
-        solve.setOptionsPrefix(f"{prefix}two_level_coarse_")
-        solve.setOperators(coarse, coarse)
-        solve.setFromOptions()
-        solve.setUp()
+        solve = CoarseSolve(coarse, f"{prefix}two_level_coarse_")
         for thing in (products, coarse):
             thing.destroy()
         return solve

@@ -42,6 +42,9 @@ class BlockSparseJacobian(ChunkJacobian):
         self.rows, self.entries = samples * count, parameters.entries
         self.device = parameters.device
 
+    def touched(self) -> list[Entry]:
+        return [entry for group in self._groups for entry in group.entries]
+
     @classmethod
     def from_sweep(
         cls,

@@ -54,6 +54,10 @@ class ChunkJacobian(Protocol):
         """
         ...
 
+    def touched(self) -> Sequence[Entry]:
+        """The parameters that some sample may depend on."""
+        return self.entries
+
     def add_gauss_newton_products(self, directions: Tensor, out: Tensor) -> None:
         """out += JᵀJ V: (n, k), (n, k)."""
         for factor in self.gram_factors(self.entries):

@@ -179,17 +179,20 @@ class Linearization:
         Cost: m_local |I|² multiply-adds a block, in single precision where ``single``, and |I|² numbers to its owner
         from the ranks whose samples see it; one reduction of Σ |I|² numbers where all samples see all blocks.
         """
-        kind = torch.float32 if single else torch.float64
-        sums = [_Gram(len(indices), kind) for indices in index_sets]
-        selections = [self._select(indices) for indices in index_sets]
-        seeing = [None if seen_by is None else self._select(seen_by[i])[0] for i in range(len(index_sets))]
+        kind, device = torch.float32 if single else torch.float64, self.parameters.device
+        sums: dict[int, _Gram] = {}
         with self.arithmetic.event("GaussNewtonBlocks"), torch.no_grad():
+            seeing = index_sets if seen_by is None else seen_by
+            near = self._touched_here(seeing)
+            selections, selected = (self._select([sets[i] for i in near]) for sets in (index_sets, seeing))
             for chunk in self.chunks:
-                for total, (entries, columns), seen in zip(sums, selections, seeing, strict=True):
-                    for factor in chunk.gram_factors(entries, seen):
-                        total.add(factor if columns is None else factor[columns])
-        device = self.parameters.device
-        parts = [on_host(total.matrix(device)) if total.filled else None for total in sums]
+                touched = {entry.name for entry in chunk.touched()}
+                for number, (entries, columns), (seen, _) in zip(near, selections, selected, strict=True):
+                    if any(entry.name in touched for entry in seen):
+                        total = sums.setdefault(number, _Gram(len(index_sets[number]), kind))
+                        for factor in chunk.gram_factors(entries, seen):
+                            total.add(factor if columns is None else factor[columns])
+        parts = [on_host(sums[i].matrix(device)) if i in sums else None for i in range(len(index_sets))]
         return sum_on_owners(self.comm, parts, [(len(indices),) * 2 for indices in index_sets], owners)
 
     def triangular_factors(
@@ -201,12 +204,12 @@ class Linearization:
         values are as accurate as J is, where JᵀJ has lost those below 1e-8 of the largest (TSQR: Demmel et al., SIAM J.
         Sci. Comput. 34 (2012) A206). Cost: 2 m_local |I|² multiply-adds a block, and a gather of |I|² / 2 numbers.
         """
-        selections = [self._select(indices) for indices in index_sets]
-        device = self.parameters.device
+        near, device = self._touched_here(index_sets), self.parameters.device
+        selections = self._select([index_sets[i] for i in near])
         factors = [torch.zeros(0, len(indices), dtype=torch.float64, device=device) for indices in index_sets]
         with self.arithmetic.event("TriangularFactors"), torch.no_grad():
             for chunk in self.chunks:
-                for i, (entries, columns) in enumerate(selections):
+                for i, (entries, columns) in zip(near, selections, strict=True):
                     for factor in chunk.gram_factors(entries):
                         rows = (factor if columns is None else factor[columns]).t()
                         factors[i] = torch.linalg.qr(torch.cat((factors[i], rows)), mode="r")[1]
@@ -312,14 +315,27 @@ class Linearization:
         """The rows of J on this rank, (m_local, n): for dense methods and for tests. Not collective."""
         return self.transposed().T
 
-    def _select(self, indices: NDArray[np.integer]) -> tuple[list[Entry], Tensor | None]:
-        """The parameter tensors that an index set touches, and which of their columns it takes (None: all)."""
-        places = [np.searchsorted(indices, (entry.start, entry.stop)) for entry in self.parameters.entries]
-        entries = [e for e, (first, last) in zip(self.parameters.entries, places, strict=True) if first < last]
-        columns = np.concatenate([np.arange(e.start, e.stop) for e in entries]) if entries else np.zeros(0, dtype=int)
-        if len(columns) == len(indices):
-            return entries, None
-        return entries, on_device(np.searchsorted(columns, indices), self.parameters.device)
+    def _touched_here(self, index_sets: Sequence[NDArray[np.integer]]) -> list[int]:
+        """The numbers of the sets of parameters that samples of this rank may depend on."""
+        touched = np.zeros(self.parameters.size, dtype=bool)
+        for chunk in self.chunks:
+            for entry in chunk.touched():
+                touched[entry.start : entry.stop] = True
+        return [number for number, indices in enumerate(index_sets) if touched[indices].any()]
+
+    def _select(self, index_sets: Sequence[NDArray[np.integer]]) -> list[tuple[list[Entry], Tensor | None]]:
+        """The parameter tensors that index sets touch, and which of their columns they take (None: all)."""
+        everything = self.parameters.entries
+        starts = np.array([entry.start for entry in everything])
+        result = []
+        for indices in index_sets:
+            touched = np.unique(np.searchsorted(starts, indices, side="right") - 1)
+            entries = [everything[number] for number in touched]
+            columns = np.concatenate([np.arange(e.start, e.stop) for e in entries]) if entries else indices
+            whole = len(columns) == len(indices)
+            taken = None if whole else on_device(np.searchsorted(columns, indices), self.parameters.device)
+            result.append((entries, taken))
+        return result
 
 
 class _Gram:
@@ -330,11 +346,9 @@ class _Gram:
         dtype = np.float32 if kind == torch.float32 else np.float64
         self._lower = np.zeros((size, size), dtype, order="F")  # memory is taken where it is written to
         self._there: Tensor | None = None
-        self.filled = False
 
     def add(self, factor: Tensor) -> None:
         """Another F."""
-        self.filled = True
         factor = factor.to(self._kind)
         if factor.device == HOST:
             _add_gram(self._lower, factor.numpy())
