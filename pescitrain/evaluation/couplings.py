@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
 
 from pescitrain.evaluation.chunks import TermSamples
 from pescitrain.networks.device import on_host
@@ -40,28 +42,47 @@ def find_couplings(
     networks = {name: n for name, n in surrogate.networks.items() if isinstance(n, SubdomainNetwork)}
     if not networks:
         return None
-    matrix = np.ones((len(layers), len(layers)), dtype=bool)
-    level = np.full(len(layers), -1)
+    level, shape = np.full(len(layers), -1), (len(layers), len(layers))
     places = {name: np.array([i for i, layer in enumerate(layers) if layer.network == name]) for name in networks}
-    for number, (name, network) in enumerate(networks.items()):
+    last, rows, columns = 0, [], []
+    for name, network in networks.items():
         sizes = network.level_sizes()
-        level[places[name]] = 1000 * number + np.repeat(np.arange(len(sizes)), sizes)
+        level[places[name]] = last + np.repeat(np.arange(len(sizes)), sizes)
+        last += len(sizes)
         for other, partner in networks.items():
-            matrix[np.ix_(places[name], places[other])] = network.overlapping(partner)
-    overlap = matrix.copy()
+            row, column = network.overlapping(partner)
+            rows.append(places[name][row])
+            columns.append(places[other][column])
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    overlap = _pattern(row, column, shape)
+    same = level[row] == level[column]
+    matrix = overlap
     for term in samples:
-        if isinstance(term.term, Discrete):
-            matrix[:] = True
         if term.sides == 2:
             for first in term.networks:
                 for second in term.networks:
                     if first in networks and second in networks:
                         met = _met_at_samples(term, first, second, len(places[first]), len(places[second]))
                         comm.Allreduce(MPI.IN_PLACE, met, MPI.LOR)
-                        own, other = (networks[name].overlapping(networks[name]) for name in (first, second))
-                        matrix[np.ix_(places[first], places[second])] |= own @ met @ other
-    same = overlap & (level[:, None] == level) & (level >= 0)
-    return Couplings([np.flatnonzero(row) for row in matrix], [np.flatnonzero(row) for row in same])
+                        one, other = np.nonzero(met)
+                        joined = _pattern(places[first][one], places[second][other], shape)
+                        matrix = matrix + overlap @ joined @ overlap
+    everything = np.arange(len(layers))
+    whole = level < 0 if not any(isinstance(term.term, Discrete) for term in samples) else np.ones(len(layers), bool)
+    others = np.flatnonzero(whole)
+    coupled = [everything if whole[i] else np.union1d(near, others) for i, near in enumerate(_rows(matrix))]
+    return Couplings(coupled, list(_rows(_pattern(row[same], column[same], shape))))
+
+
+def _pattern(row: NDArray[np.intp], column: NDArray[np.intp], shape: tuple[int, int]) -> csr_array:
+    """A sparse matrix that is positive at these entries."""
+    return csr_array(coo_array((np.ones(len(row)), (row, column)), shape=shape))
+
+
+def _rows(pattern: csr_array) -> Iterator[NDArray[np.intp]]:
+    """The sorted columns of the entries of each row."""
+    for first, last in pairwise(pattern.indptr):
+        yield np.sort(pattern.indices[first:last]).astype(np.intp)
 
 
 def _met_at_samples(term: TermSamples, first: str, second: str, rows: int, columns: int) -> NDArray[np.bool_]:

@@ -18,6 +18,9 @@ from pescitrain.networks.network import Network
 from pescitrain.networks.tape import Tape
 from pescitrain.networks.windows import Windows
 
+AT_A_TIME = 1_000_000
+"""Pairs of supports that are looked at together."""
+
 
 @dataclass(frozen=True)
 class SubdomainJets:
@@ -174,13 +177,20 @@ class SubdomainNetwork(Network):
         """One subdomain after the other: each is a layer of θ."""
         return [(f"subdomain_{s}", [f"subdomains.{s}"]) for s in range(len(self.subdomains))]
 
-    def overlapping(self, other: SubdomainNetwork) -> NDArray[np.bool_]:
-        """(S, S'): which supports overlap with which of another network, or of this one."""
+    def overlapping(self, other: SubdomainNetwork) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Which supports overlap with which of another network, or of this one: rows and columns of (S, S')."""
         (centers, half), (others, widths) = (
             (on_host(network.windows.centers), on_host(network.windows.half_widths)) for network in (self, other)
         )
-        apart, reach = np.abs(centers[:, None] - others), half[:, None] + widths
-        return np.asarray((apart < (1.0 - 1e-9) * reach).all(2))
+        step = max(1, AT_A_TIME // len(others))
+        rows, columns = [], []
+        for first in range(0, len(centers), step):
+            part = slice(first, first + step)
+            apart, reach = np.abs(centers[part, None] - others), half[part, None] + widths
+            row, column = np.nonzero((apart < (1.0 - 1e-9) * reach).all(2))
+            rows.append(row + first)
+            columns.append(column)
+        return np.concatenate(rows), np.concatenate(columns)
 
     def level_sizes(self) -> list[int]:
         """Numbers of subdomains of the levels."""

@@ -183,3 +183,30 @@ def test_least_squares_in_random_features_are_tabled():
     assert direct == 0
     assert filtered <= 0.1 * alone
     assert float(rows[1][4]) < 1e-2  # what these features can do
+
+
+def test_what_more_ranks_compute_and_send_is_counted():
+    words = "--kinds weak --ranks 1,2 --methods subdomains -sample_points 200 -ksp_max_it 3".split()
+    ended = program([sys.executable, str(BENCHMARKS / "scaling.py"), *words])
+    assert ended.code == 0, ended.err
+    header, *rows = (line.split() for line in ended.out.splitlines())
+    assert header[:2] == ["subdomains,", "weak"]
+    assert [row[:2] for row in rows] == [["1", "ranks"], ["2", "ranks"]]
+    alone, shared = (dict(zip(header[2:], map(float, row[2:]), strict=True)) for row in rows)
+    assert alone["messages"] == 0.0 < shared["messages"]
+    assert shared["reduced_bytes"] < 0.1 * shared["message_bytes"]
+    assert alone["matrix"] <= shared["matrix"] <= 1.2 * alone["matrix"]  # each has a neighbour more on one side
+
+
+def test_the_model_of_scaling_adds_up(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    scaling = importlib.import_module("scaling")
+    counts = dict.fromkeys(scaling.COUNTS, 0.0) | {"arithmetic": 1.0}
+    known = {1: counts} | {
+        ranks: counts | {"petsc_flops": 2e9, "messages": 10.0 * ranks, "reductions": 100.0, "reduced_bytes": 1e8}
+        for ranks in (3, 4, 6)
+    }
+    model = scaling.Model(known, 1e-3, 1e9, 1e9)
+    assert model.seconds(1) == pytest.approx(1.0)
+    # 2 s of flops, 160 messages, and 4 levels of 100 latencies and twice 0.1 s
+    assert model.seconds(16) == pytest.approx(1.0 + 2.0 + 0.16 + 4.0 * (0.1 + 0.2))

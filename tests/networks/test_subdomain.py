@@ -1,5 +1,6 @@
 """Networks in subdomains: windows that are a partition of unity, the Taylor mode, and evaluation where it counts."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -106,3 +107,14 @@ def test_the_model_can_be_exported():
 def test_no_overlap_and_too_much_of_it_are_refused(overlap, sentence):
     with pytest.raises(OptionError, match=sentence):
         windows(overlap)
+
+
+def test_supports_that_overlap_are_found_in_any_number_of_steps(monkeypatch):
+    windows = BoxWindows((0.0, 0.0), (1.0, 2.0), (4, 3), 0.3)
+    network = SubdomainNetwork(windows, 1, 2, 1)
+    half, centers = windows.half_widths, windows.centers
+    expected = ((centers[:, None] - centers).abs() < 0.999 * (half[:, None] + half)).all(2)
+    for at_a_time in (1, 30, 10**6):
+        monkeypatch.setattr("pescitrain.networks.subdomain.AT_A_TIME", at_a_time)
+        rows, columns = network.overlapping(network)
+        assert torch.equal(torch.as_tensor(np.stack([rows, columns], axis=1)), expected.nonzero())

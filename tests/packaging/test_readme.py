@@ -11,7 +11,15 @@ from pescitrain.run.options import table
 from pescitrain.solvers.names import known_types
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/install.md", "docs/options.md", "meshes/README.md", "examples/README.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/install.md",
+    "docs/options.md",
+    "docs/scaling.md",
+    "meshes/README.md",
+    "examples/README.md",
+]
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
