@@ -8,7 +8,8 @@ process of one thread. ``dgemm`` is the time that the flops of the two products,
 at the rate of a product of two matrices of order 1024.
 
 Then the operator of advection with so many input functions, 1600 locations and its own network: J v + Jᵀ w and JᵀJ v
-against `torch.func` on the residual as a function of θ, w (B Tᵀ − s) of all pairs.
+against `torch.func` on the residual as a function of θ, w (B Tᵀ − s) of all pairs; and J v + Jᵀ w of a few functions
+against `torch.func` on a row for each pair, branch and trunk evaluated at each.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from pescitrain.run.build import Setup, build
 from pescitrain.run.options import Settings
 
 REPEATS = 5
+FEW = 20
+"""Functions whose pairs have a row each."""
 
 
 def seconds(*calls: Callable[[], object]) -> list[float]:
@@ -111,13 +114,29 @@ def operator_row(functions: int) -> str:
         forward = torch.func.jvp(residual, (values,), (change,))[1]
         torch.func.vjp(residual, values)[1](forward if cotangent is None else cotangent)
 
+    def rows_of_pairs(theta: dict[str, torch.Tensor]) -> torch.Tensor:
+        factors = []
+        for name, points in (
+            ("branch", inputs[:FEW].repeat_interleave(len(locations), 0)),
+            ("trunk", locations.repeat(min(FEW, functions), 1)),
+        ):
+            own = {key.removeprefix(f"{name}."): value for key, value in theta.items() if key.startswith(f"{name}.")}
+            factors.append(torch.func.functional_call(surrogate.networks[name], own, (points,)))
+        return surrogate.scale * (factors[0] * torch.tanh(factors[1])).sum(1)
+
+    def pairs() -> None:
+        torch.func.jvp(rows_of_pairs, (values,), (change,))
+        torch.func.vjp(rows_of_pairs, values)[1](torch.from_numpy(w[: min(FEW, functions) * len(locations)]))
+
     ours, product, theirs, both_of_theirs = seconds(
         both, lambda: linearization.gauss_newton_times(v), lambda: flat(torch.from_numpy(w)), flat
     )
+    (a_row_a_pair,) = seconds(pairs)
     setup.destroy()
     return (
         f"{functions:9d} {1e3 * ours:12.1f} {1e3 * theirs:12.1f} {theirs / ours:7.1f} "
-        f"{1e3 * product:8.1f} {1e3 * both_of_theirs:12.1f} {both_of_theirs / product:7.1f}"
+        f"{1e3 * product:8.1f} {1e3 * both_of_theirs:12.1f} {both_of_theirs / product:7.1f} "
+        f"{a_row_a_pair / ours * functions / min(FEW, functions):12.1f}"
     )
 
 
@@ -168,7 +187,7 @@ def main() -> None:
                 f"{theirs / ours:7.1f} {1e3 * flops / rate:7.1f} {flops / rate / ours:7.2f}",
                 flush=True,
             )
-    print("functions   J v + Jt w   torch.func   ratio   Jt J v   torch.func   ratio")
+    print("functions   J v + Jt w   torch.func   ratio   Jt J v   torch.func   ratio   row a pair")
     for functions in chosen.functions:
         print(operator_row(functions), flush=True)
 

@@ -7,12 +7,13 @@
 Counts of one iteration on the rank with the most (``counted.py`` says what they are), on as many ranks as are asked
 for: they may share cores, as nothing is timed but arithmetic, in CPU seconds. ``weak``: as many points, and subdomains,
 for each rank; ``strong``: eight times as many for all. From the counts c(P) of weak scaling on three ranks or more,
-where some rank has two neighbours, the model takes c(P) = a + b P by least squares, arithmetic as their mean, and
+where some rank has two neighbours, the model takes c(P) = a + b P by least squares, of arithmetic their mean, of flops
+those on the most ranks, and
 
     T(P) = arithmetic + flops / F + messages · α + message_bytes / B + (reductions · α + 2 · reduced_bytes / B) · log₂ P
 
 with α, B and F from the options. It prints what it says for ranks that it has not seen, T(1) / T(P), and how far it is
-off for the most ranks when it has seen the others alone.
+off for the most ranks when it has seen the others alone; T(3) / T(P), too, as one rank has no neighbours.
 ``--timed``: repetitions of one rank beside two, in seconds on a clock, for cores that have nothing else to do.
 """
 
@@ -100,8 +101,9 @@ class Model:
         several = [ranks for ranks in known if ranks >= INNER]
         self._fits = {
             name: np.polyfit(several, [known[ranks][name] for ranks in several], min(1, len(several) - 1))
-            for name in COUNTS[1:]
+            for name in COUNTS[2:]
         }
+        self._fits["petsc_flops"] = np.array([known[max(several)]["petsc_flops"]])
         self._fits["arithmetic"] = np.array([np.mean([known[ranks]["arithmetic"] for ranks in several])])
 
     def count(self, name: str, ranks: int) -> float:
@@ -161,10 +163,8 @@ def report(model: Model, before: Model, predicted: list[int]) -> None:
     print(f"counts on {most} ranks, predicted from fewer / counted: {', '.join(off)}")
     for ranks in predicted:
         seconds = model.seconds(ranks)
-        print(
-            f"{ranks:8d} ranks: {1000.0 * seconds:.3g} ms, T(1) / T({ranks}) {model.seconds(1) / seconds:.2f}",
-            flush=True,
-        )
+        shares = ", ".join(f"T({few}) / T({ranks}) {model.seconds(few) / seconds:.2f}" for few in (1, INNER))
+        print(f"{ranks:8d} ranks: {1000.0 * seconds:.3g} ms, {shares}", flush=True)
 
 
 def timed(method: str, repetitions: int, words: list[str]) -> float:

@@ -68,10 +68,11 @@ def test_the_linearization_is_compared_with_torch_func_and_with_dgemm():
     assert float(linearize) > 0.0
     assert float(ratio) == pytest.approx(float(theirs) / float(ours), rel=0.5)  # of times that are rounded to 0.1 ms
     assert 0.0 <= float(share) < 1.0
-    functions, ours, theirs, ratio, product, both, of_product = operator.split()
+    functions, ours, theirs, ratio, product, both, of_product, a_row_a_pair = operator.split()
     assert functions == "4"
     assert float(ratio) == pytest.approx(float(theirs) / float(ours), rel=0.2)
     assert float(of_product) == pytest.approx(float(both) / float(product), rel=0.2)
+    assert float(a_row_a_pair) > 1.0
 
 
 def test_methods_for_operators_are_compared_at_equal_seconds():
