@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -74,7 +75,10 @@ def launch(program: list[str], ranks: int, options: list[str]) -> tuple[str, flo
     """
     with tempfile.TemporaryDirectory() as folder:
         silent = f"-out_dir {folder} -out_pictures false -out_error_interval 1000000 -ckpt_interval 1000000"
-        command = ["mpiexec", "-n", str(ranks), sys.executable, *program, *silent.split(), *options]
+        launcher = shutil.which(
+            "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        )
+        command = [launcher or "mpiexec", "-n", str(ranks), sys.executable, *program, *silent.split(), *options]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if ended.returncode not in (0, 1) or not (Path(folder) / "summary.json").is_file():

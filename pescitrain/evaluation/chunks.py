@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -101,7 +102,8 @@ class TermSamples:
     total_rows: int = 0  # of a sample over all ranks; 0: ``rows``
     chunk_size: int = 1000
     chunks: list[Chunk] = field(default_factory=list)
-    forgotten: int = 0  # samples over all ranks, where the points of the others are forgotten
+    draw: Callable[[], tuple[PointSet, NDArray[np.float64] | None]] | None = None  # points and partners, once more
+    forgotten: int = 0  # samples over all ranks, where points are forgotten
 
     @property
     def count(self) -> int:
@@ -109,11 +111,17 @@ class TermSamples:
         return self.forgotten or len(self.points)
 
     def forget_points(self) -> None:
-        """Keep only what the chunks of this rank hold; no point may move any more. Not collective."""
+        """Keep only what the chunks of this rank hold, of points that have not moved. Not collective."""
+        if self.draw is None or self.multipliers is not None:
+            return
         self.forgotten = self.count
         nowhere = np.zeros((0, self.points.x.shape[1]))
-        self.points, self.multipliers = PointSet(nowhere, np.zeros(0)), None
-        self.partners = None if self.partners is None else nowhere
+        self.points, self.partners = PointSet(nowhere, np.zeros(0)), None if self.partners is None else nowhere
+
+    def recall_points(self) -> None:
+        """Draw what is forgotten once more. Not collective."""
+        if self.forgotten and self.draw is not None:
+            (self.points, self.partners), self.forgotten = self.draw(), 0
 
     @property
     def sides(self) -> int:

@@ -52,6 +52,7 @@ class Samples:
     ) -> None:
         """Give a term these points (N, d) and factors (N,) of r²; what was known of the old ones is forgotten."""
         samples.points, samples.partners, samples.multipliers = points, partners, multipliers
+        samples.draw = None
         self.refill(samples)
 
     def refill(self, samples: TermSamples) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,7 @@ def sample_terms(
         if len(points) == 0:
             raise ProblemError(f"term {term.label!r}: no points on {'+'.join(sorted(places))}; raise -sample_points")
         result.append(_trace_term(problem, surrogate, term, points, partners))
+        result[-1].draw = partial(collect_points, term, domain, plan)
         fill_chunks(result[-1], surrogate, rank, size, chunk_size)
     labels = [samples.term.label for samples in result]
     for label in labels:
@@ -260,6 +262,7 @@ def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int
     """Cut this rank's share of the points of a term into chunks, with all that is constant on them. Not collective."""
     samples.chunks.clear()
     samples.chunk_size = chunk_size
+    samples.recall_points()
     _arrange(samples, surrogate)
     points = samples.points
     share = points if samples.resident else points.slice(rank, size)
@@ -374,7 +377,7 @@ def samples_at(samples: TermSamples, surrogate: Surrogate, x: NDArray[np.float64
     unscaled = replace(samples.term, weight=1.0)
     count = len(x)
     points = PointSet(x, np.full(count, 1.0))
-    moved = replace(samples, term=unscaled, points=points, partners=None, multipliers=None, chunks=[])
+    moved = replace(samples, term=unscaled, points=points, partners=None, multipliers=None, chunks=[], forgotten=0)
     fill_chunks(moved, surrogate, 0, 1, max(4096, samples.chunk_size))
     moved.chunks = [replace(chunk, scale=torch.ones_like(chunk.scale)) for chunk in moved.chunks]
     return moved

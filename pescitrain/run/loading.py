@@ -61,7 +61,8 @@ def _import_file(file: Path) -> ModuleType:
     sys.modules[name] = module
     sys.path.insert(0, str(file.parent.resolve()))
     try:
-        spec.loader.exec_module(module)
+        # Not by the loader, whose cache takes a file that has changed within a second for the old one.
+        exec(compile(file.read_bytes(), file, "exec"), vars(module))
     except Exception as error:  # whatever the user's file does wrong, told with its place
         raise ProblemError(f"-problem {file}: {describe(error, file)}") from error
     finally:

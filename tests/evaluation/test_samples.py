@@ -7,6 +7,7 @@ from toys import CASES, Toy, mlp
 
 from pescitrain.errors import ProblemError
 from pescitrain.evaluation.residuals import Residuals
+from pescitrain.evaluation.restriction import everywhere
 from pescitrain.evaluation.samples import SamplingPlan, sample_terms, samples_at
 from pescitrain.geometry import Box, Sampling
 from pescitrain.networks import Components, Laplacian
@@ -252,3 +253,14 @@ def test_forgotten_points_leave_the_chunks_and_the_counts():
     assert evaluator.objective(theta).objective == whole.objective(theta).objective
     held = max(chunk.x.untyped_storage().nbytes() for samples in evaluator.samples for chunk in samples.chunks)
     assert held == max(chunk.x.nbytes for samples in evaluator.samples for chunk in samples.chunks)
+
+
+def test_forgotten_points_are_drawn_again_for_who_needs_them():
+    evaluator, whole = (CASES["wave, periodic term"].build(chunk_size=4) for _ in range(2))
+    for samples in evaluator.samples:
+        samples.forget_points()
+    for samples, expected in zip(everywhere(evaluator, evaluator.comm), whole.samples, strict=True):
+        np.testing.assert_array_equal(samples.points.x, expected.points.x)
+        assert (samples.partners is None) == (expected.partners is None)
+        assert len(samples.chunks) == len(expected.chunks)
+    assert all(len(samples.points) == 0 for samples in evaluator.samples)
