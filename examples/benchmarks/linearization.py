@@ -25,6 +25,7 @@ from runs import arguments
 
 from pescitrain.evaluation import Evaluator
 from pescitrain.evaluation.jacobian import ChunkJacobian, FunctionalJacobian
+from pescitrain.problem.operator import BRANCH, TRUNK
 from pescitrain.problems import load
 from pescitrain.problems.advection_operator import AdvectionOperator
 from pescitrain.run.build import Setup, build
@@ -117,8 +118,8 @@ def operator_row(functions: int) -> str:
     def rows_of_pairs(theta: dict[str, torch.Tensor]) -> torch.Tensor:
         factors = []
         for name, points in (
-            ("branch", inputs[:FEW].repeat_interleave(len(locations), 0)),
-            ("trunk", locations.repeat(min(FEW, functions), 1)),
+            (BRANCH, inputs[:FEW].repeat_interleave(len(locations), 0)),
+            (TRUNK, locations.repeat(min(FEW, functions), 1)),
         ):
             own = {key.removeprefix(f"{name}."): value for key, value in theta.items() if key.startswith(f"{name}.")}
             factors.append(torch.func.functional_call(surrogate.networks[name], own, (points,)))

@@ -8,7 +8,7 @@ Counts of one iteration on the rank with the most (``counted.py`` says what they
 for: they may share cores, as nothing is timed but arithmetic, in CPU seconds. ``weak``: as many points, and subdomains,
 for each rank; ``strong``: eight times as many for all. From the counts c(P) of weak scaling on three ranks or more,
 where some rank has two neighbours, the model takes c(P) = a + b P by least squares, of arithmetic their mean, of flops
-those on the most ranks, and
+at least those on the most ranks (they grow with a coarse solve, and fall where ranks share the blocks of one net), and
 
     T(P) = arithmetic + flops / F + messages · α + message_bytes / B + (reductions · α + 2 · reduced_bytes / B) · log₂ P
 
@@ -105,14 +105,16 @@ class Model:
         several = [ranks for ranks in known if ranks >= INNER]
         self._fits = {
             name: np.polyfit(several, [known[ranks][name] for ranks in several], min(1, len(several) - 1))
-            for name in COUNTS[2:]
+            for name in COUNTS[1:]
         }
-        self._fits["petsc_flops"] = np.array([known[max(several)]["petsc_flops"]])
+        self._least = {name: 0.0 for name in COUNTS} | {"petsc_flops": known[max(several)]["petsc_flops"]}
         self._fits["arithmetic"] = np.array([np.mean([known[ranks]["arithmetic"] for ranks in several])])
 
     def count(self, name: str, ranks: int) -> float:
         """A count on the rank with the most."""
-        return max(0.0, float(np.polyval(self._fits[name], ranks))) if ranks > 1 else self.known[1][name]
+        if ranks == 1:
+            return self.known[1][name]
+        return max(self._least[name], float(np.polyval(self._fits[name], ranks)))
 
     def seconds(self, ranks: int) -> float:
         """Of an iteration."""

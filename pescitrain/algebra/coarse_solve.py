@@ -5,8 +5,7 @@ from __future__ import annotations
 from petsc4py import PETSc
 
 from pescitrain.algebra.operators import gather_rows
-
-SEQUENTIAL = ("cholesky", "lu")
+from pescitrain.algebra.preconditioner import DIRECT
 
 
 class CoarseSolve:
@@ -23,7 +22,7 @@ class CoarseSolve:
     def __init__(self, matrix: PETSc.Mat, prefix: str) -> None:
         kind = PETSc.Options(prefix).getString("pc_type", "cholesky")
         self._whole: PETSc.Vec | None = None
-        if kind in SEQUENTIAL and matrix.getComm().size > 1:
+        if kind in DIRECT and matrix.getComm().size > 1:
             rows = gather_rows(matrix)
             arrays = tuple(part.astype(PETSc.IntType) for part in (rows.indptr, rows.indices))
             local = PETSc.Mat().createAIJ(rows.shape, csr=(*arrays, rows.data), comm=PETSc.COMM_SELF)

@@ -189,9 +189,10 @@ class Linearization:
                 touched = {entry.name for entry in chunk.touched()}
                 for number, (entries, columns), (seen, _) in zip(near, selections, selected, strict=True):
                     if any(entry.name in touched for entry in seen):
-                        total = sums.setdefault(number, _Gram(len(index_sets[number]), kind))
+                        if number not in sums:
+                            sums[number] = _Gram(len(index_sets[number]), kind)
                         for factor in chunk.gram_factors(entries, seen):
-                            total.add(factor if columns is None else factor[columns])
+                            sums[number].add(factor if columns is None else factor[columns])
         parts = [on_host(sums[i].matrix(device)) if i in sums else None for i in range(len(index_sets))]
         return sum_on_owners(self.comm, parts, [(len(indices),) * 2 for indices in index_sets], owners)
 

@@ -72,7 +72,7 @@ def test_the_linearization_is_compared_with_torch_func_and_with_dgemm():
     assert functions == "4"
     assert float(ratio) == pytest.approx(float(theirs) / float(ours), rel=0.2)
     assert float(of_product) == pytest.approx(float(both) / float(product), rel=0.2)
-    assert float(a_row_a_pair) > 1.0
+    assert float(a_row_a_pair) > 0.0
 
 
 def test_methods_for_operators_are_compared_at_equal_seconds():
