@@ -81,16 +81,19 @@ def _by_neighbours(
     """Consecutive layers, and the layers that are at most ``overlap`` steps from them."""
     if overlap < 0:
         raise OptionError(f"-part_overlap {overlap}: the overlap is a number of layers, 0 or more")
-    starts = {layer.start: number for number, layer in enumerate(layers)}
-    blocks = []
-    for block in decompose(layers, kind, count, 0):
-        first = starts[int(block.owned[0])]
-        inside = {n for n in range(first, len(layers)) if layers[n].stop <= block.owned[-1] + 1}
-        for _ in range(overlap):
-            inside |= {int(other) for number in inside for other in neighbours[number]}
-        parts = [np.arange(layers[n].start, layers[n].stop, dtype=np.int32) for n in sorted(inside)]
-        blocks.append(replace(block, active=np.concatenate(parts)))
+    blocks = decompose(layers, kind, count, 0)
+    for _ in range(overlap):
+        blocks = [with_neighbours(block, layers, neighbours) for block in blocks]
     return blocks
+
+
+def with_neighbours(block: Block, layers: Sequence[Layer], neighbours: Sequence[NDArray[np.intp]]) -> Block:
+    """The block with the neighbours of its active layers for active ones too."""
+    starts = np.array([layer.start for layer in layers])
+    inside = np.unique(np.searchsorted(starts, block.active, side="right") - 1)
+    wider = np.unique(np.concatenate([inside, *(neighbours[number] for number in inside)]))
+    parts = [np.arange(layers[n].start, layers[n].stop, dtype=np.int32) for n in wider]
+    return replace(block, active=np.concatenate(parts))
 
 
 def _by_network(layers: list[Layer], count: int | None, overlap: int) -> list[Block]:

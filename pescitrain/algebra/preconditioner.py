@@ -107,9 +107,14 @@ class Preconditioner:
         coarser = [] if self.coarser is None else self.coarser.matrices
         self.dm = create_network_dm(layout, blocks, lambda: self.matrix.mat, coarsening, coarser)
         self.dm.setAttr("matrix", self.matrix)
+        self.dm.setAttr("couplings", couplings)
         self.pc = self._create_pc()
         self.scale = 1.0
-        self._checked = False
+        self._checked, self._age = False, 0
+
+    def begin(self) -> None:
+        """Keep nothing of earlier linearizations from here on, so that a restarted run has the same preconditioner."""
+        self._age = 0
 
     def _entries(self, couplings: Couplings | None) -> MatrixKind:
         """What ``-gn_mat auto`` means."""
@@ -210,6 +215,8 @@ class Preconditioner:
         part = linearization.subset(self.rows, draw) if self.rows else linearization
         self.matrix.assemble(part)
         self.dm.setAttr("linearization", part if self.pc_type == "two_level" else None)
+        self.dm.setAttr("age", self._age)
+        self._age += 1
         if self.coarser is not None:
             self.coarser.assemble(linearization.theta, self.matrix.damping * self.matrix.mean_diagonal)
 

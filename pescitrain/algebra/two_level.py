@@ -8,12 +8,13 @@ from petsc4py import PETSc
 from scipy.linalg import cho_factor, cho_solve, eigh
 
 from pescitrain.algebra.coarse_solve import CoarseSolve
-from pescitrain.algebra.decomposition import Block
+from pescitrain.algebra.decomposition import Block, with_neighbours
 from pescitrain.algebra.layout import ParameterLayout
 from pescitrain.algebra.operators import ShiftedMatrix
 from pescitrain.algebra.options import get_choice, set_default
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Linearization
+from pescitrain.evaluation.couplings import Couplings
 
 Array = NDArray[np.float64]
 
@@ -26,10 +27,11 @@ RIDGE = 1e-10
 class TwoLevelSchwarz:
     """Overlapping local solves, and a coarse solve on what they cannot see.
 
-    For a block with parameters O and its overlap I ⊃ O, let Ã be JᵀJ on I from those samples alone that see a
-    parameter of O: a part of A that is positive semidefinite and local. The coarse space takes the eigenvectors of
-    (JᵀJ)_OO u = μ S u with the largest μ, S being the Schur complement of Ã on O: changes that cost much alone and
-    little together with those of the neighbours. With P their columns, C = P (PᵀAP)⁻¹ Pᵀ and the local solves B:
+    For a block with parameters O let I ⊃ O have those of its overlap too, or of its neighbours where it has none, and
+    Ã be JᵀJ on I from those samples alone that see a parameter of O: a part of A, positive semidefinite and local. The
+    coarse space takes the eigenvectors of (JᵀJ)_OO u = μ S u with the largest μ, S being the Schur complement of Ã
+    on O: changes that cost much alone and little together with those of the neighbours. With P their columns,
+    C = P (PᵀAP)⁻¹ Pᵀ and the local solves B:
 
         deflation   C + (I − C A) B (I − A C)
         additive    C + B
@@ -42,13 +44,15 @@ class TwoLevelSchwarz:
     -pc_two_level_vectors 20        of each block, at most
     -pc_two_level_threshold 10      those with μ above it
     -pc_two_level_type deflation    or additive
+    -pc_two_level_lag 10            linearizations that share the eigenvectors of the first of them
     -two_level_pc_type asm          the local solves, with options of their own
     -two_level_coarse_pc_type cholesky      the coarse solve, of all ranks the same; or any PC over all ranks
     """
 
     def __init__(self) -> None:
-        self.vectors, self.threshold, self.type = 20, 10.0, "deflation"
+        self.vectors, self.threshold, self.type, self.lag = 20, 10.0, "deflation", 10
         self._at: Linearization | None = None
+        self._made = 0
         self._local: PETSc.PC | None = None
         self._basis: PETSc.Mat | None = None
         self._coarse: CoarseSolve | None = None
@@ -66,8 +70,10 @@ class TwoLevelSchwarz:
         self.vectors = options.getInt("pc_two_level_vectors", self.vectors)
         self.threshold = options.getReal("pc_two_level_threshold", self.threshold)
         self.type = get_choice(f"{prefix}pc_two_level_type", self.type, TYPES)
-        if self.vectors < 1:
-            raise OptionError(f"-{prefix}pc_two_level_vectors {self.vectors}: it must be at least 1")
+        self.lag = options.getInt("pc_two_level_lag", self.lag)
+        for name, number in (("vectors", self.vectors), ("lag", self.lag)):
+            if number < 1:
+                raise OptionError(f"-{prefix}pc_two_level_{name} {number}: it must be at least 1")
         local = f"{prefix}two_level_"
         for key, value in {
             "pc_type": "asm",
@@ -92,15 +98,22 @@ class TwoLevelSchwarz:
             self._rest, self._image = matrix.createVecRight(), matrix.createVecLeft()
         self._local.setOperators(matrix, matrix)
         self._local.setUp()
-        if self._at is not linearization:
+        moved = self._at is not linearization
+        age = dm.getAttr("age")
+        assert isinstance(age, int)
+        if moved and (self._basis is None or not 0 < age - self._made < self.lag):
+            self._made = age
             if self._basis is not None:
                 self._basis.destroy()
             shifted = dm.getAttr("matrix")
             assert isinstance(shifted, ShiftedMatrix)
-            self._basis = self._coarse_basis(
-                linearization, dm.getAttr("layout"), dm.getAttr("blocks"), matrix, shifted.shift
-            )
-            self._at = linearization
+            layout, blocks, couplings = (dm.getAttr(name) for name in ("layout", "blocks", "couplings"))
+            assert isinstance(layout, ParameterLayout)
+            assert isinstance(blocks, list)
+            assert isinstance(couplings, Couplings)
+            surrounded = [_surrounded(block, layout, couplings) for block in blocks]
+            self._basis = self._coarse_basis(linearization, layout, surrounded, matrix, shifted.shift)
+        self._at = linearization
         assert self._basis is not None
         if self._coarse is not None:
             self._coarse.destroy()
@@ -213,3 +226,10 @@ class TwoLevelSchwarz:
         viewer.printfASCII(f"  two-level Schwarz: type={self.type} coarse space of {size}\n")
         if self._local is not None:
             self._local.view(viewer)
+
+
+def _surrounded(block: Block, layout: ParameterLayout, couplings: Couplings) -> Block:
+    """A block with its overlap, or with its neighbours where it has none: alone it would see no coarse space."""
+    if len(block.active) > len(block.owned):
+        return block
+    return with_neighbours(block, layout.layers, couplings.neighbours)

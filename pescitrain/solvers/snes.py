@@ -72,6 +72,8 @@ class SnesSolver:
         """Go on from ``theta`` (overwritten); as :meth:`TaoSolver.run`. Collective."""
         self._start = start
         snes = self._create()
+        if self.preconditioner is not None:
+            self.preconditioner.begin()
         try:
             return self._solve(snes, theta, start, segment, memory)
         finally:

@@ -110,6 +110,8 @@ class TaoSolver:
         restarted from a checkpoint does what the uninterrupted run does.
         """
         tao = self._create()
+        if self.preconditioner is not None:
+            self.preconditioner.begin()
         try:
             return self._solve(tao, theta, start, segment, memory)
         finally:
@@ -296,6 +298,8 @@ class TaoSolver:
 
     def _refresh(self, x: PETSc.Vec, iteration: int) -> None:
         """Make the preconditioner anew at x. Collective."""
+        assert self.preconditioner is not None
+        self.preconditioner.begin()
         self.system.linearize(x, self.preconditioner, draw=iteration)
         self._linearized_at = self.system.layout.gather(x).copy()
 

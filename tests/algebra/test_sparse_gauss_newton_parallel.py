@@ -162,6 +162,36 @@ def test_with_a_coarse_space_iterations_do_not_grow_with_the_number_of_subdomain
     assert two_level[0] <= additive <= 1.5 * two_level[0]
 
 
+def test_without_overlap_the_coarse_space_is_that_of_the_neighbours(comm):
+    one_level = [iterations(comm, n, "asm", 0) for n in (2, 4)]
+    two_level = [iterations(comm, n, "two_level", 0) for n in (2, 4)]
+    assert two_level[1] <= 1.5 * two_level[0]  # 21 and 23; 82 and 156 on one level
+    assert one_level[1] > 1.5 * one_level[0]
+
+
+@pytest.mark.parametrize(("lag", "made"), [(1, 4), (2, 2), (3, 2)])
+def test_the_coarse_space_is_kept_for_some_linearizations(comm, monkeypatch, lag, made):
+    calls = []
+    basis = TwoLevelSchwarz._coarse_basis
+    monkeypatch.setattr(
+        TwoLevelSchwarz, "_coarse_basis", lambda self, *known: (calls.append(1), basis(self, *known))[1]
+    )
+    system = system_of(WIDE, comm)
+    PETSc.Options()["pc_type"], PETSc.Options()["pc_two_level_lag"] = "two_level", lag
+    preconditioner = Preconditioner(system.layout, system.blocks, "", None, 1e-4, couplings=system.couplings)
+    theta = start(system.evaluator)
+    for _ in range(4):
+        preconditioner.refresh(system.evaluator.linearize(theta))
+        preconditioner.pc.setUp()
+        theta = 1.1 * theta
+    assert len(calls) == made
+    preconditioner.begin()
+    preconditioner.refresh(system.evaluator.linearize(theta))
+    preconditioner.pc.setUp()
+    assert len(calls) == made + 1
+    preconditioner.destroy()
+
+
 def test_the_columns_of_the_coarse_space_are_the_eigenvectors(comm, monkeypatch):
     found = {}
 
@@ -209,6 +239,7 @@ def test_the_coarse_space_does_not_depend_on_the_ranks_or_on_round_off(comm):
     ("options", "sentence"),
     [
         ({"pc_two_level_vectors": 0}, "at least 1"),
+        ({"pc_two_level_lag": 0}, "lag 0: it must be at least 1"),
         ({"pc_two_level_type": "both"}, "deflation, additive"),
     ],
 )

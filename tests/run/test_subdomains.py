@@ -31,7 +31,7 @@ def test_output_layers_alone_come_near_and_a_few_steps_nearer(tmp_path):
     [
         "-tao_type lm",
         "-tao_type lm -tao_lm_space krylov -pc_type asm -part_overlap 1 -ksp_rtol 1e-8",
-        "-tao_type lm -tao_lm_space krylov -pc_type two_level -part_overlap 1 -ksp_max_it 5",
+        "-tao_type lm -tao_lm_space krylov -pc_type two_level -ksp_max_it 5",
         "-snes_type newtontr -pc_type asm -ksp_rtol 1e-8",
         "-tao_type spqn",
     ],
@@ -44,8 +44,9 @@ def test_two_ranks_take_the_path_of_one(tmp_path, method):
     np.testing.assert_allclose(two, one, rtol=1e-6)
 
 
-def test_a_restart_goes_on(tmp_path):
-    words = [*PROBLEM, *"-tao_type lm -net_subdomains 1,2".split()]
+@pytest.mark.parametrize("method", ["-net_subdomains 1,2", "-tao_lm_space krylov -pc_type two_level -ckpt_interval 3"])
+def test_a_restart_goes_on(tmp_path, method):
+    words = [*PROBLEM, "-tao_type", "lm", *method.split()]
     assert command(*words, "-tao_max_it", 6, "-out_dir", tmp_path / "whole").code == 0
     assert command(*words, "-tao_max_it", 3, "-out_dir", tmp_path / "half").code == 0
     folder = tmp_path / "half" / "checkpoint"
