@@ -22,6 +22,7 @@ import resource
 import sys
 import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -40,6 +41,8 @@ def main(words: list[str]) -> int:
     from mpi4py import MPI
     from petsc4py import PETSc
 
+    from pescitrain.algebra.coarse_solve import CoarseSolve
+    from pescitrain.algebra.layout import ParameterLayout
     from pescitrain.algebra.operators import ShiftedMatrix
     from pescitrain.evaluation import Linearization
     from pescitrain.run import session
@@ -87,6 +90,15 @@ def main(words: list[str]) -> int:
             self.count(8)
             return super().bcast(obj, root)
 
+    def counting_gathers(method: Any, size_of: Callable[[Any], int]) -> Any:
+        """PETSc's log has no gathers."""
+
+        def counting(self: Any, *arguments: Any) -> Any:
+            Counting.count(8 * size_of(self))
+            return method(self, *arguments)
+
+        return counting
+
     def resident() -> int:
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -119,6 +131,8 @@ def main(words: list[str]) -> int:
         entries = matrix.mat.getInfo(PETSc.Mat.InfoType.LOCAL)["nz_used"]
         found["matrix"] = 12.0 * entries if "aij" in matrix.mat.getType() else 8.0 * entries
 
+    ParameterLayout.gather = counting_gathers(ParameterLayout.gather, lambda layout: layout.size)
+    CoarseSolve.apply = counting_gathers(CoarseSolve.apply, lambda solve: solve.gathered)
     session.build, Training.run, ShiftedMatrix.assemble = counting_build, counting_run, counting_assemble
     session.report.write_results = lambda *_: []
     time.perf_counter = time.process_time

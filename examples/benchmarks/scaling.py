@@ -2,7 +2,7 @@
 
     python examples/benchmarks/scaling.py [--methods lm,newton,subdomains] [--kinds weak,strong] [--ranks 1,2,3,4,6,8]
                                           [--predict 128,1024,10240] [--latency 2e-6] [--bandwidth 1e10] [--flops 2e9]
-                                          [--timed 0] [options of the command]
+                                          [--timed 0] [--size 4] [options of the command]
 
 Counts of one iteration on the rank with the most (``counted.py`` says what they are), on as many ranks as are asked
 for: they may share cores, as nothing is timed but arithmetic, in CPU seconds. ``weak``: as many points, and subdomains,
@@ -15,6 +15,7 @@ at least those on the most ranks (they grow with a coarse solve, and fall where 
 with α, B and F from the options. It prints what it says for ranks that it has not seen, T(1) / T(P), and how far it is
 off for the most ranks when it has seen the others alone; T(3) / T(P), too, as one rank has no neighbours.
 ``--timed``: repetitions of one rank beside two, in seconds on a clock, for cores that have nothing else to do.
+``--size``: subdomains of a rank along the first axis, where those of other ranks follow, with 500 points for each.
 """
 
 from __future__ import annotations
@@ -46,19 +47,19 @@ SHARES = 8
 """Of the problem of strong scaling in that of a rank of weak scaling."""
 
 
-def options_of(method: str, share: int) -> str:
-    """The options of ``share`` times the problem of a rank.
+def options_of(method: str, share: int, size: int) -> str:
+    """The options of ``share`` times the problem of a rank, with ``size`` subdomains along the first axis.
 
     Raises
     ------
     SystemExit      there is no such method
     """
-    problem = f"-problem poisson2d -problem_m 8 -bc_enforce hard -sample_points {2000 * share}"
+    problem = f"-problem poisson2d -problem_m 8 -bc_enforce hard -sample_points {500 * size * share}"
     lines = {
         "lm": f"-net_width 24 -net_depth 3 -tao_type lm -tao_lm_space parameters {ONE_TRIAL} -tao_max_it {ITERATIONS}",
         "newton": f"-net_width 24 -net_depth 6 -snes_type newtonls -pc_type asm -snes_max_it {ITERATIONS} {KRYLOV}",
-        "subdomains": f"-net_type subdomain -net_subdomains {4 * share}x4 -net_width 8 -net_depth 1 -net_start random "
-        f"-pc_type two_level -part_overlap 1 -tao_type lm -tao_lm_space krylov {ONE_TRIAL} {KRYLOV} "
+        "subdomains": f"-net_type subdomain -net_subdomains {size * share}x4 -net_width 8 -net_depth 1 "
+        f"-net_start random -pc_type two_level -tao_type lm -tao_lm_space krylov {ONE_TRIAL} {KRYLOV} "
         f"-tao_max_it {ITERATIONS}",
     }
     if method not in lines:
@@ -90,9 +91,9 @@ COUNTS = ("arithmetic", "petsc_flops", "messages", "message_bytes", "reductions"
 MEMORY = ("largest", "matrix", "peak")
 
 
-def counts_of(method: str, ranks: int, share: int, words: list[str]) -> dict[str, float]:
+def counts_of(method: str, ranks: int, share: int, size: int, words: list[str]) -> dict[str, float]:
     """Counts of an iteration, and memory."""
-    line = launch([str(HERE / "counted.py")], ranks, [*options_of(method, share).split(), *words])[0]
+    line = launch([str(HERE / "counted.py")], ranks, [*options_of(method, share, size).split(), *words])[0]
     counts = json.loads(line)
     return {name: counts[name] / (ITERATIONS if name in COUNTS else 1) for name in (*COUNTS, *MEMORY)}
 
@@ -137,6 +138,7 @@ def main() -> None:
         bandwidth=(1e10,),
         flops=(2e9,),
         timed=(0,),
+        size=(4,),
     )
     machine = (chosen.latency[0], chosen.bandwidth[0], chosen.flops[0])
     for method in chosen.methods:
@@ -144,7 +146,7 @@ def main() -> None:
             print(f"{f'{method}, {kind}':22s}{''.join(f'{name:>15s}' for name in (*COUNTS, *MEMORY))}", flush=True)
             known = {}
             for ranks in chosen.ranks:
-                known[ranks] = counts_of(method, ranks, ranks if kind == "weak" else SHARES, words)
+                known[ranks] = counts_of(method, ranks, ranks if kind == "weak" else SHARES, chosen.size[0], words)
                 print(
                     f"{ranks:8d} ranks        {''.join(f'{value:15.4g}' for value in known[ranks].values())}",
                     flush=True,
@@ -152,7 +154,10 @@ def main() -> None:
             if kind == "weak" and 1 in known and len([ranks for ranks in known if ranks >= INNER]) > 2:
                 report(Model(known, *machine), Model(without_most(known), *machine), chosen.predict)
         if chosen.timed[0]:
-            print(f"{method}: T(1) / T(2) of weak scaling {timed(method, chosen.timed[0], words):.2f}", flush=True)
+            print(
+                f"{method}: T(1) / T(2) of weak scaling {timed(method, chosen.timed[0], chosen.size[0], words):.2f}",
+                flush=True,
+            )
 
 
 def without_most(known: dict[int, dict[str, float]]) -> dict[int, dict[str, float]]:
@@ -173,12 +178,13 @@ def report(model: Model, before: Model, predicted: list[int]) -> None:
         print(f"{ranks:8d} ranks: {1000.0 * seconds:.3g} ms, {shares}", flush=True)
 
 
-def timed(method: str, repetitions: int, words: list[str]) -> float:
+def timed(method: str, repetitions: int, size: int, words: list[str]) -> float:
     """T(1) / T(2) of weak scaling, the median of pairs."""
     ratios = []
     for _ in range(repetitions):
         one, two = (
-            launch(["-m", "pescitrain"], ranks, [*options_of(method, ranks).split(), *words])[1] for ranks in (1, 2)
+            launch(["-m", "pescitrain"], ranks, [*options_of(method, ranks, size).split(), *words])[1]
+            for ranks in (1, 2)
         )
         ratios.append(one / two)
     return statistics.median(ratios)

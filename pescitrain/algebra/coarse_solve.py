@@ -41,6 +41,11 @@ class CoarseSolve:
         if local is not matrix:
             local.destroy()
 
+    @property
+    def gathered(self) -> int:
+        """Numbers that an application gathers on every rank."""
+        return 0 if self._whole is None else self._whole.getSize()
+
     def apply(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = A⁻¹ x. Collective."""
         if self._whole is None:

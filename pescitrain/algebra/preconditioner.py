@@ -134,8 +134,9 @@ class Preconditioner:
     @property
     def has_all_entries(self) -> bool:
         """Whether P is JᵀJ + λI and sparse, so that it may stand for the products with J."""
-        matrix = self.matrix
-        return isinstance(matrix, SparseGaussNewton) and not self.rows and not len(matrix.uncoupled)
+        if not isinstance(self.matrix, SparseGaussNewton) or self.coarser is not None:
+            return False
+        return not self.rows and not len(self.matrix.uncoupled)
 
     def _create_pc(self) -> PETSc.PC:
         prefix = self.prefix

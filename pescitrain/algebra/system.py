@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 
 from pescitrain.algebra.decomposition import Block
+from pescitrain.algebra.ghosts import Ghosts
 from pescitrain.algebra.layout import ParameterLayout
 from pescitrain.algebra.network_dm import create_network_dm
 from pescitrain.algebra.operators import GaussNewtonOperator, create_gauss_newton
@@ -31,6 +33,7 @@ class System:
         self.evaluator, self.layout, self.blocks, self.couplings = evaluator, layout, blocks, couplings
         self.operator = create_gauss_newton(layout, evaluator)
         self.bounds = bounds
+        self._ghosts: Ghosts | None = None
         self.dm = create_network_dm(layout, blocks, lambda: self.operator)
 
     @property
@@ -40,9 +43,41 @@ class System:
         assert isinstance(context, GaussNewtonOperator)
         return context
 
+    def see(self, seen: NDArray[np.integer] | None) -> None:
+        """From here on, parameters and sums of gradients go between ranks that see one another's. Collective.
+
+        For methods that look at the rank's own entries of θ and ∇φ alone. ``seen``: the sorted entries that its samples
+        see; None: all of them on all ranks again.
+        """
+        if self._ghosts is not None:
+            self._ghosts.destroy()
+        self._ghosts = None if seen is None else Ghosts(self.layout, seen)
+        self.evaluator.exchange = self._ghosts
+
+    def gather(self, x: PETSc.Vec) -> Array:
+        """θ (n,) as far as this rank sees it, or all of it, in a buffer that the next call overwrites. Collective."""
+        return self.layout.gather(x) if self._ghosts is None else self._ghosts.gather(x)
+
+    def whole(self, theta: Array) -> Array:
+        """A copy of θ (n,) of which each rank has at least its own entries, with all of them. Collective."""
+        if self.layout.comm.size == 1:
+            return theta.copy()
+        vec = self.layout.vec_from(theta)
+        result = self.layout.gather(vec).copy()
+        vec.destroy()
+        return result
+
+    def dot(self, a: Array, b: Array) -> float:
+        """⟨a, b⟩ of two (n,) of which each rank has at least its own entries. Collective."""
+        return float(a @ b) if self._ghosts is None else self._ghosts.dot(a, b)
+
+    def agree(self, holds: bool) -> bool:
+        """Whether something holds on all ranks. Collective."""
+        return holds if self._ghosts is None else bool(self.evaluator.comm.allreduce(holds, op=MPI.LAND))
+
     def value(self, x: PETSc.Vec) -> Value:
         """φ with its terms. Collective."""
-        return self.evaluator.objective(self.layout.gather(x))
+        return self.evaluator.objective(self.gather(x))
 
     def objective(self, x: PETSc.Vec) -> float:
         """φ. Collective."""
@@ -50,7 +85,7 @@ class System:
 
     def objective_gradient(self, x: PETSc.Vec, g: PETSc.Vec) -> float:
         """φ, and ∇φ into g. Collective."""
-        value, gradient = self.evaluator.objective_gradient(self.layout.gather(x))
+        value, gradient = self.evaluator.objective_gradient(self.gather(x))
         self.layout.set(g, gradient)
         return value.objective
 
@@ -72,7 +107,7 @@ class System:
         the random part of the samples that the preconditioner sees; the iteration, so that a restart draws it again.
         """
         context = self.gauss_newton
-        context.move_to(self.layout.gather(x))
+        context.move_to(self.gather(x))
         if preconditioner is not None and refresh:
             preconditioner.refresh(context.linearization, draw)
         context.damping = 0.0
@@ -92,6 +127,7 @@ class System:
 
     def destroy(self) -> None:
         """Collective."""
+        self.see(None)
         self.dm.destroy()
         self.operator.destroy()
         self.layout.destroy()

@@ -175,10 +175,10 @@ class Solver:
 
         def watch(iterate: Iterate) -> bool:
             nonlocal stopped, reported
-            self._theta = iterate.theta.copy()
+            self._theta = iterate.whole()
             stop = 0.0 < options.max_time <= time.perf_counter() - start
             if iterate.iteration > reported and self._monitor is not None:  # a segment reports its start again
-                stop = bool(self._monitor(iterate)) or stop
+                stop = bool(self._monitor(replace(iterate, theta=self._theta))) or stop
             reported = iterate.iteration
             stopped = evaluator.comm.bcast(stop)
             return stopped

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from pescitrain.errors import EvaluationError
 from pescitrain.evaluation.arithmetic import Arithmetic
-from pescitrain.evaluation.batches import Batch, Batches
+from pescitrain.evaluation.batches import Batches
 from pescitrain.evaluation.chunk_linearization import linearize_chunk
 from pescitrain.evaluation.chunks import Chunk, TermSamples
 from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian
 from pescitrain.evaluation.linearization import ChunkPlace, Linearization
+from pescitrain.evaluation.neighbours import Exchange, agreed
 from pescitrain.evaluation.output_layer import OutputLayer
 from pescitrain.evaluation.residuals import Residuals
 from pescitrain.evaluation.samples import samples_at
@@ -57,25 +58,19 @@ class _RecentPoints:
     def clear(self) -> None:
         self._points.clear()
 
-    def find(self, theta: Array, batch: Batch | None) -> _Point | None:
-        return self._points.get(self._key(theta, batch))
+    def find(self, key: bytes) -> _Point | None:
+        return self._points.get(key)
 
-    def add(self, theta: Array, batch: Batch | None, value: Value, gradient: Array | None) -> None:
-        key = self._key(theta, batch)
+    def add(self, key: bytes, value: Value, gradient: Array | None) -> None:
         self._points.pop(key, None)  # what is evaluated again is recent again
         self._points[key] = _Point(value, gradient)
         while len(self._points) > self.CAPACITY:
             del self._points[next(iter(self._points))]
 
-    @staticmethod
-    def _key(theta: Array, batch: Batch | None) -> bytes:
-        known = hashlib.blake2b(theta.tobytes(), digest_size=16)
-        known.update(repr(batch).encode())
-        return known.digest()
-
 
 class Evaluator:
-    """φ(θ) = ½‖r(θ)‖², its gradient and its linearization; θ (n,) is given whole on every rank.
+    """φ(θ) = ½‖r(θ)‖², its gradient and its linearization; θ (n,) is given whole on every rank, or as far as
+    its samples see it, where there is an ``exchange``: gradients are then those of the rank's own entries.
 
     Of terms with another loss than squares, the rows r are such that ∇φ = Jᵀr and JᵀJ is the generalized Gauss–Newton
     matrix; φ is then not ½‖r‖², and :attr:`quadratic` is false.
@@ -100,6 +95,7 @@ class Evaluator:
         self.surrogate, self.problem = surrogate, problem
         self.counters, self.cost = Counters(), 1.0
         self.batches: Batches | None = None
+        self.exchange: Exchange | None = None
         self.arithmetic = Arithmetic(parameters.device)
         self.residuals = Residuals(problem, surrogate, parameters.unknowns)
         self._recent = _RecentPoints()
@@ -121,33 +117,34 @@ class Evaluator:
 
     def objective(self, theta: Array) -> Value:
         """φ(θ). Collective; free where θ is one of the last points that were evaluated."""
-        known = self._recent.find(theta, self._batch)
+        key = self._key(theta)
+        known = self._recent.find(key)
         if known is not None:
             return known.value
         self.parameters.put(theta)
         self.counters.objective += self._cost
         value = _value(self._reduced("Objective", len(self.samples), self._add_objective))
-        self._recent.add(theta, self._batch, value, None)
+        self._recent.add(key, value, None)
         return value
 
     def objective_gradient(self, theta: Array) -> tuple[Value, Array]:
-        """φ(θ) and ∇φ(θ) (n,), the same on all ranks. Collective; free as :meth:`objective` is."""
-        known = self._recent.find(theta, self._batch)
+        """φ(θ) and ∇φ(θ) (n,), on all ranks or of the own entries. Collective; free as :meth:`objective` is."""
+        key = self._key(theta)
+        known = self._recent.find(key)
         if known is not None and known.gradient is not None:
             return known.value, known.gradient
         self.parameters.put(theta)
         self.counters.gradient += self._cost
-        size = len(self.samples) + self.parameters.size
-        buffer = self._reduced("Gradient", size, self._add_objective_gradient)
-        value, gradient = _value(buffer[: len(self.samples)]), buffer[len(self.samples) :]
-        if not (np.isfinite(value.objective) and np.isfinite(gradient).all()):
+        value, gradient = self._summed_gradient()
+        finite = np.isfinite(value.objective) and bool(np.isfinite(gradient).all())
+        if not (finite if self.exchange is None else self.comm.allreduce(finite, op=MPI.LAND)):
             value, gradient = Value(np.inf, value.terms), np.zeros_like(gradient)
-        self._recent.add(theta, self._batch, value, gradient)
+        self._recent.add(key, value, gradient)
         return value, gradient
 
     def learn(self, theta: Array, value: Value, gradient: Array) -> None:
-        """Take φ and ∇φ = Jᵀr (n,) of a point that a solver has from a linearization. Not collective."""
-        self._recent.add(theta, self._batch, value, gradient)
+        """Take φ and ∇φ = Jᵀr (n,) of a point that a solver has from a linearization. Collective with an exchange."""
+        self._recent.add(self._key(theta), value, gradient)
 
     def forget(self) -> None:
         """Evaluate anew at the next call: for a host that changed a coefficient of the problem. Not collective."""
@@ -169,8 +166,9 @@ class Evaluator:
                     parts.append(on_host(rows.reshape(-1)))
 
         value = _value(self._reduced("Residual", len(self.samples), work))
-        if self._recent.find(theta, self._batch) is None:
-            self._recent.add(theta, self._batch, value, None)
+        key = self._key(theta)
+        if self._recent.find(key) is None:
+            self._recent.add(key, value, None)
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def residual_at(self, theta: Array, samples: TermSamples, x: Array) -> Array:
@@ -206,8 +204,9 @@ class Evaluator:
                 buffer[term] += float(objective.detach())
 
         value = _value(self._reduced("Linearize", len(self.samples), work))
-        if self._recent.find(theta, self._batch) is None:
-            self._recent.add(theta, self._batch, value, None)
+        key = self._key(theta)
+        if self._recent.find(key) is None:
+            self._recent.add(key, value, None)
         residual = np.concatenate(residuals) if residuals else np.zeros(0)
         return Linearization(
             self.comm,
@@ -219,6 +218,7 @@ class Evaluator:
             self.arithmetic,
             self._places(),
             self._cost,
+            self.exchange,
         )
 
     def project(self, theta: Array) -> Array:
@@ -244,9 +244,15 @@ class Evaluator:
                 first += chunk.samples
         return places
 
-    @property
-    def _batch(self) -> Batch | None:
-        return None if self.batches is None else self.batches.shown
+    def _key(self, theta: Array) -> bytes:
+        """Of a point among the recent ones, the same on all ranks. Collective with an exchange."""
+        exchange, batch = self.exchange, None if self.batches is None else self.batches.shown
+        known = hashlib.blake2b((theta if exchange is None else theta[exchange.own]).tobytes(), digest_size=16)
+        known.update(repr(batch).encode())
+        if exchange is None:
+            return known.digest()
+        known.update(repr(exchange.own).encode())  # or equal parts of two ranks cancel out
+        return agreed(self.comm, known.digest())
 
     @property
     def _cost(self) -> float:
@@ -270,6 +276,22 @@ class Evaluator:
                 objective.backward()
             buffer[term] += float(objective.detach())
         buffer[len(self.samples) :] = self.parameters.collected_gradient()
+
+    def _summed_gradient(self) -> tuple[Value, Array]:
+        """φ and ∇φ, over all ranks. Collective."""
+        terms, exchange = len(self.samples), self.exchange
+        if exchange is None:
+            buffer = self._reduced("Gradient", terms + self.parameters.size, self._add_objective_gradient)
+            return _value(buffer[:terms]), buffer[terms:]
+        buffer = np.zeros(terms + self.parameters.size)
+
+        def work(objective: Array) -> None:
+            self._add_objective_gradient(buffer)
+            objective[:] = buffer[:terms]
+
+        value, gradient = _value(self._reduced("Gradient", terms, work)), buffer[terms:]
+        exchange.sum(gradient)
+        return value, gradient
 
     def _reduced(self, event: str, size: int, work: Callable[[Array], None]) -> Array:
         """Sum over ranks what ``work`` adds to a buffer, timed as ``event``; agree on failure in the same reduction."""

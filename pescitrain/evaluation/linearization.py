@@ -15,6 +15,7 @@ from torch import Tensor
 from pescitrain.evaluation.arithmetic import Arithmetic
 from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian, GramBlock, KroneckerFactor
+from pescitrain.evaluation.neighbours import Exchange
 from pescitrain.evaluation.owner_sums import sum_on_owners
 from pescitrain.networks.device import HOST, on_device, on_host
 from pescitrain.networks.parameters import Entry, Parameters
@@ -37,7 +38,8 @@ class Linearization:
     """J = ∂r/∂θ (m, n) with its rows distributed over ranks, at the θ of :meth:`Evaluator.linearize`.
 
     Every product is exact (no differences); J itself is never held whole. ``theta`` (n,): where it is; ``cost``: what a
-    product counts as, below 1 for a coarser network.
+    product counts as, below 1 for a coarser network. Where there is an ``exchange``, Jᵀw, JᵀJ v and the diagonal are
+    those of the rank's own entries, zero elsewhere.
     """
 
     comm: MPI.Intracomm
@@ -49,6 +51,7 @@ class Linearization:
     arithmetic: Arithmetic
     places: list[ChunkPlace]
     cost: float = 1.0
+    exchange: Exchange | None = None
 
     @property
     def rows(self) -> int:
@@ -106,8 +109,7 @@ class Linearization:
                 chunk.add_transpose_times(w[position : position + chunk.rows], total)
                 position += chunk.rows
         result = on_host(total)
-        self.comm.Allreduce(MPI.IN_PLACE, result)
-        return result
+        return self._summed_vector(result)
 
     def gauss_newton_times(self, direction: Array) -> Array:
         """JᵀJ v: (n,) -> (n,), the same on all ranks. Collective: one reduction of n numbers."""
@@ -119,8 +121,7 @@ class Linearization:
             for chunk in self.chunks:
                 chunk.add_gauss_newton_times(v, total)
         result = on_host(total)
-        self.comm.Allreduce(MPI.IN_PLACE, result)
-        return result
+        return self._summed_vector(result)
 
     def gauss_newton_products(self, directions: Array) -> Array:
         """JᵀJ V of several directions at once: (n, k) -> (n, k), the same on all ranks. Collective.
@@ -270,6 +271,22 @@ class Linearization:
             result = total.matrix(self.parameters.device)
         return self._summed(result)
 
+    def _summed_vector(self, values: Array) -> Array:
+        """The sums (n,) over ranks, in place. Collective."""
+        if self.exchange is None:
+            self.comm.Allreduce(MPI.IN_PLACE, values)
+        else:
+            self.exchange.sum(values)
+        return values
+
+    def seen(self) -> NDArray[np.intp]:
+        """The parameters that samples of this rank may depend on, sorted. Not collective."""
+        touched = np.zeros(self.parameters.size, dtype=bool)
+        for chunk in self.chunks:
+            for entry in chunk.touched():
+                touched[entry.start : entry.stop] = True
+        return np.flatnonzero(touched)
+
     def _summed(self, matrix: Tensor) -> Tensor:
         """The sum over ranks, through the host where there are several. Collective."""
         if self.comm.size == 1:
@@ -299,8 +316,7 @@ class Linearization:
             for chunk in self.chunks:
                 total += chunk.gram_diagonal()
         result = on_host(total)
-        self.comm.Allreduce(MPI.IN_PLACE, result)
-        return result
+        return self._summed_vector(result)
 
     def transposed(self) -> Array:
         """Jᵀ of the rows on this rank, (n, m_local). Not collective."""
@@ -319,9 +335,7 @@ class Linearization:
     def _touched_here(self, index_sets: Sequence[NDArray[np.integer]]) -> list[int]:
         """The numbers of the sets of parameters that samples of this rank may depend on."""
         touched = np.zeros(self.parameters.size, dtype=bool)
-        for chunk in self.chunks:
-            for entry in chunk.touched():
-                touched[entry.start : entry.stop] = True
+        touched[self.seen()] = True
         return [number for number, indices in enumerate(index_sets) if touched[indices].any()]
 
     def _select(self, index_sets: Sequence[NDArray[np.integer]]) -> list[tuple[list[Entry], Tensor | None]]:

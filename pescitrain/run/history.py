@@ -110,7 +110,7 @@ class History:
             value = self._terms(iterate.theta)
             error: float | None = None
             if self.metric is not None and iterate.iteration % self.error_interval == 0:
-                self.evaluator.parameters.put(iterate.theta)
+                self.evaluator.parameters.put(iterate.whole())
                 error = self.metric.evaluate().rel_l2
             row = [stage, iterate.iteration, f"{wall:.4f}", f"{closures:g}", repr(float(iterate.objective))]
             row += [repr(float(iterate.gradient_norm)), "" if error is None else repr(error)]

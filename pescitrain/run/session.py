@@ -163,7 +163,7 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
         results = training.run()
     except PescitrainError as error:
         failure = error
-    theta = training.state.theta if failure is None else training.last_good
+    theta = training.state.theta if failure is None else training.setup.system.whole(training.last_good)
     summary = _write(training.setup, settings, folder, history, results, theta, failure, clock.elapsed, setup_s)
     if failure is not None:
         raise failure

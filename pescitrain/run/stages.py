@@ -269,7 +269,7 @@ class Training:
             return
         self._best = self._best.after(iterate.iteration, error)
         if self._best.iteration == iterate.iteration:
-            self.state.best[:] = [iterate.theta.copy()]
+            self.state.best[:] = [iterate.whole()]
 
     @property
     def _out_of_patience(self) -> bool:

@@ -19,8 +19,8 @@ class KrylovSteps:
     """(JᵀJ + λI)⁻¹ Jᵀc of one linearization after another, for any λ, to the tolerance of a KSP.
 
     J enters by products alone, unless the preconditioner has all entries of JᵀJ at every linearization: then the matrix
-    is the operator, and a product exchanges what neighbouring subdomains share. The preconditioner is refreshed every
-    ``lag``-th linearization and has the λ of the system.
+    is the operator (:attr:`sparse`), and a product exchanges what neighbouring subdomains share. The preconditioner is
+    refreshed every ``lag``-th linearization and has the λ of the system.
 
     Options, with ``prefix`` (and without it, where the method has no other Krylov solver)
     --------------------------------------------------------------------------------------
@@ -41,7 +41,8 @@ class KrylovSteps:
         for key, value in self.defaults.items():
             set_default(prefix + key, value)
         operator = system.operator
-        if preconditioner is not None and preconditioner.has_all_entries and lag == 1:
+        self.sparse = preconditioner is not None and preconditioner.has_all_entries and lag == 1
+        if preconditioner is not None and self.sparse:
             operator = preconditioner.matrix.mat
         self._ksp = self._create_ksp(operator)
         self._right, self._solution = (system.layout.create_vec() for _ in range(2))
@@ -89,7 +90,7 @@ class KrylovSteps:
         return self
 
     def __call__(self, c: Array, image: Array | None = None) -> Array:
-        """c (m_local,), Jᵀc (n,) if it is known -> (n,), the same on all ranks. Collective."""
+        """c (m_local,), Jᵀc (n,) if it is known -> (n,), as far as this rank sees it. Collective."""
         layout = self._system.layout
         layout.set(self._right, self._linearization.transpose_times(c) if image is None else image)
         return self._solve()
@@ -97,7 +98,7 @@ class KrylovSteps:
     def _solve(self) -> Array:
         self._ksp.solve(self._right, self._solution)
         self._system.evaluator.counters.krylov += self._ksp.getIterationNumber()
-        return self._system.layout.gather(self._solution).copy()
+        return self._system.gather(self._solution).copy()
 
     def destroy(self) -> None:
         """Collective."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -136,13 +136,27 @@ class LevenbergMarquardt:
         if self._krylov is not None:
             self._krylov.destroy()
             self._krylov = None
+        if self._system is not None:
+            self._system.see(None)
 
     def begin(self, x: PETSc.Vec) -> None:
-        """φ and ∇φ where TAO starts, from the linearization that the first step needs anyhow. Collective."""
-        if self._system is not None:
-            theta = self._system.layout.gather(x).copy()
-            gradient = self._linearize(self._system, theta).gradient
-            evaluator = self._system.evaluator
+        """φ and ∇φ where TAO starts, from the linearization that the first step needs anyhow. Collective.
+
+        The sparse Krylov method needs nothing of θ that this rank does not see.
+        """
+        system = self._system
+        if system is None:
+            return
+        theta, evaluator = system.gather(x).copy(), system.evaluator
+        if self._krylov is not None and self._krylov.sparse and evaluator.comm.size > 1 and not self.momentum:
+            first = evaluator.linearize(theta)
+            value = evaluator.objective(theta)
+            system.see(first.seen())
+            theta = system.gather(x).copy()
+            self._keep(system, theta, replace(first, theta=theta, exchange=evaluator.exchange))
+            evaluator.learn(theta, value, self._linearize(system, theta).gradient)
+        else:
+            gradient = self._linearize(system, theta).gradient
             evaluator.learn(theta, evaluator.objective(theta), gradient)
 
     def step(self, tao: PETSc.TAO, x: PETSc.Vec, _: PETSc.Vec, step: PETSc.Vec) -> None:
@@ -150,7 +164,7 @@ class LevenbergMarquardt:
         if self._system is None:
             raise OptionError("-tao_type lm needs the residual of a pescitrain system; use it through pescitrain")
         system = self._system
-        theta = system.layout.gather(x).copy()
+        theta = system.gather(x).copy()
         here = self._linearize(system, theta)
         linearization, gradient = here.linearization, here.gradient
         free = _free(theta, gradient, system.bounds)
@@ -179,12 +193,12 @@ class LevenbergMarquardt:
                     damping *= max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
                     self.growth = 2.0
                     break
-                if np.linalg.norm(moved) <= np.finfo(float).eps * np.linalg.norm(theta):
+                if system.dot(moved, moved) <= np.finfo(float).eps ** 2 * system.dot(theta, theta):
                     break
             kept = None if kept is None else 0.5 * kept  # more damping alone would only pull the step towards it
             damping *= self.growth
             self.growth *= 2.0
-        self.damping, self._stuck, self._last = damping, not change.any(), change
+        self.damping, self._stuck, self._last = damping, system.agree(not change.any()), change
         if not self._stuck:
             theta = theta + change
             value, gradient = system.evaluator.objective(theta), self._linearize(system, theta).gradient
@@ -198,16 +212,20 @@ class LevenbergMarquardt:
 
     def _linearize(self, system: System, theta: Array) -> _Linearized:
         """The next step starts where this one ends: the last linearization is kept."""
-        if self._known is None or not np.array_equal(theta, self._known.theta):
-            linearization = system.evaluator.linearize(theta)
-            gradient = linearization.transpose_times(linearization.residual)
-            if not np.isfinite(gradient).all():
-                raise EvaluationError(
-                    "the Jacobian is not finite where the residual is: look for roots and absolute values in the "
-                    "residual, or use -tao_type blmvm"
-                )
-            self._known = _Linearized(theta, linearization, gradient)
+        if self._known is None or not system.agree(np.array_equal(theta, self._known.theta)):
+            self._keep(system, theta, system.evaluator.linearize(theta))
+        assert self._known is not None
         return self._known
+
+    def _keep(self, system: System, theta: Array, linearization: Linearization) -> None:
+        """Take this linearization, and its gradient. Collective."""
+        gradient = linearization.transpose_times(linearization.residual)
+        if not system.agree(bool(np.isfinite(gradient).all())):
+            raise EvaluationError(
+                "the Jacobian is not finite where the residual is: look for roots and absolute values in the "
+                "residual, or use -tao_type blmvm"
+            )
+        self._known = _Linearized(theta, linearization, gradient)
 
     def _factors(self, system: System, linearization: Linearization, free: Indices | None) -> _Factors | _SparseFactors:
         """A + λI or K + λI of a linearization. Collective."""
@@ -275,7 +293,8 @@ class LevenbergMarquardt:
                 return None
             bend = (2.0 / h) * ((ahead - linearization.residual) / h - product)
             acceleration = -solve(bend)
-            if np.linalg.norm(acceleration) >= self.geodesic_ratio * np.linalg.norm(velocity):
+            most = self.geodesic_ratio**2 * system.dot(velocity, velocity)
+            if system.dot(acceleration, acceleration) >= most:
                 return None
             moved = velocity + 0.5 * acceleration
         if system.bounds is not None:
@@ -283,7 +302,7 @@ class LevenbergMarquardt:
             velocity = np.clip(theta + velocity, *system.bounds) - theta
             product = linearization.times(velocity)
         curvature = system.evaluator.comm.allreduce(float(product @ product))
-        predicted = -float(gradient @ velocity) - 0.5 * curvature
+        predicted = -system.dot(gradient, velocity) - 0.5 * curvature
         return (moved, predicted) if predicted > 0.0 else None
 
     def save(self, layout: ParameterLayout) -> Memory:

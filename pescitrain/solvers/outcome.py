@@ -41,12 +41,19 @@ NOTHING_LEFT = Outcome("DIVERGED_MAXITS", 0, budget=True)
 
 @dataclass(frozen=True)
 class Iterate:
-    """One accepted iterate, as the monitor sees it."""
+    """One accepted iterate, as the monitor sees it.
+
+    Attributes
+    ----------
+    theta : (n,)        as far as this rank sees it; it is overwritten later
+    whole : function    all of θ (n,), a copy. Collective
+    """
 
     iteration: int
     theta: Array
     objective: float
     gradient_norm: float
+    whole: Callable[[], Array]
 
 
 Monitor = Callable[[Iterate], bool]

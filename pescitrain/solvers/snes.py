@@ -274,7 +274,7 @@ class SnesSolver:
         if iteration > 0 or start == 0:
             theta = self.system.layout.gather(snes.getSolution()).copy()
             objective = self.system.evaluator.objective(theta).objective
-            self._stop = self.monitor(Iterate(start + iteration, theta, objective, norm))
+            self._stop = self.monitor(Iterate(start + iteration, theta, objective, norm, theta.copy))
             if self._stop:
                 snes.setConvergedReason(PETSc.SNES.ConvergedReason.CONVERGED_ITS)
 

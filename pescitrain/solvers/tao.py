@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 
 import numpy as np
 from petsc4py import PETSc
@@ -275,8 +276,9 @@ class TaoSolver:
                 recorder.record(x, tao.getGradient()[0], objective)
             if (iteration > 0 or start == 0) and start + iteration != self._reported:
                 self._reported = start + iteration  # bntr, bntl and bncg report their start again
-                theta = self.system.layout.gather(x)
-                if self.monitor(Iterate(start + iteration, theta, objective, gradient_norm)):
+                theta = self.system.gather(x)
+                whole = partial(self.system.whole, theta)
+                if self.monitor(Iterate(start + iteration, theta, objective, gradient_norm, whole)):
                     tao.setConvergedReason(PETSc.TAO.ConvergedReason.CONVERGED_USER)
             if self._has_initial_matrix:
                 self._update_initial_matrix(x, iteration, recorder)
