@@ -102,8 +102,12 @@ class PointSequence:
 
     @staticmethod
     def of(points: PointSet) -> PointSequence:
-        """Points that are at hand."""
-        return PointSequence(len(points), points.measure, lambda begin, end: points.take(slice(begin, end)))
+        """Points that are at hand; a part of them is a copy."""
+
+        def draw(begin: int, end: int) -> PointSet:
+            return points if (begin, end) == (0, len(points)) else points.take(np.arange(begin, end))
+
+        return PointSequence(len(points), points.measure, draw)
 
     @staticmethod
     def weighing(weight: float, count: int, draw: Callable[[int, int], PointSet]) -> PointSequence:
