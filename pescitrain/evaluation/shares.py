@@ -57,7 +57,8 @@ def order_by_subdomain(samples: TermSamples, surrogate: Surrogate, comm: MPI.Int
         before[:] = 0  # MPI leaves it undefined
     total = np.empty_like(counts)
     comm.Allreduce(counts, total)
-    order = np.argsort(owners, kind="stable")
+    # Short integers are sorted by their digits.
+    order = np.argsort(owners.astype(np.min_scalar_type(len(windows))), kind="stable")
     first = np.cumsum(total) - total + before - (np.cumsum(counts) - counts)
     _share_rows(samples, order, first[owners[order]] + np.arange(len(order)), comm)
 
@@ -82,7 +83,8 @@ def _share_rows(samples: TermSamples, order: Integers | slice, position: Integer
     """Points to the ranks whose shares their positions, ascending in this order, are in. Collective."""
     ends = [0, *(share(samples.count, rank, comm.size)[1] for rank in range(comm.size))]
     outgoing = np.diff(np.searchsorted(position, ends))
-    incoming = np.array(comm.alltoall(outgoing.tolist()))
+    incoming = np.empty_like(outgoing)
+    comm.Alltoall(outgoing, incoming)
 
     def moved(rows: NDArray[Rows]) -> NDArray[Rows]:
         width = int(np.prod(rows.shape[1:]))
@@ -92,7 +94,7 @@ def _share_rows(samples: TermSamples, order: Integers | slice, position: Integer
         )
         return received
 
-    place = np.argsort(moved(position))
+    place = np.argsort(moved(position), kind="stable")  # runs of ascending positions, one from each rank
 
     def sorted_rows(rows: NDArray[Rows] | None) -> NDArray[Rows] | None:
         return None if rows is None else moved(rows[order])[place]
