@@ -134,9 +134,5 @@ def share_among(samples: TermSamples, comm: MPI.Intracomm, group: MPI.Intracomm)
         return replace(samples, chunks=[])
     points, multipliers = gather_points(samples, comm)
     own = slice(*share(samples.count, group.rank, group.size))
-    return replace(
-        samples,
-        chunks=[],
-        points=points.take(own),
-        multipliers=None if multipliers is None else multipliers[own],
-    )
+    multipliers = None if multipliers is None else multipliers[own]
+    return replace(samples, chunks=[], points=points.slice(group.rank, group.size), multipliers=multipliers)

@@ -7,8 +7,11 @@ from geometry.shapes import unit_mesh  # pyright: ignore[reportMissingImports]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpi4py import MPI
-from toys import CASES, Case, Toy, mlp, parts, points_of, start, subdomains
+from toys import CASES, Case, Toy, mlp, parts, points_of, samples_of, start, subdomains
 
+from pescitrain.evaluation.attention import ResidualAttention
+from pescitrain.evaluation.refinement import ResidualRefinement
+from pescitrain.evaluation.resampling import FreshPoints, ResidualResampling
 from pescitrain.evaluation.restriction import everywhere
 from pescitrain.evaluation.samples import SamplingPlan, sample_terms
 from pescitrain.evaluation.selection import select_largest
@@ -190,3 +193,34 @@ def test_all_points_come_together_on_request(comm):
     np.testing.assert_array_equal(points_of(evaluator).x, alone.samples[0].points.x)
     theta = start(alone)
     assert evaluator.objective(theta).objective == pytest.approx(alone.objective(theta).objective, rel=1e-13)
+
+
+def moved(comm, method):
+    evaluator = CASES["subdomains, periodic term"].build(comm, interior=40, boundary=20)
+    samples, theta = samples_of(evaluator), start(evaluator)
+    if method == "fresh":
+        FreshPoints(samples, 1).refresh(theta, 1)
+    elif method == "rad":
+        ResidualResampling(samples, 1, 1.0, 1.0).refresh(theta, 1)
+    else:
+        ResidualAttention(samples, 1, 0.5, 0.5).refresh(theta, 1)
+        for round in (1, 2):
+            ResidualRefinement(samples, 1, 7, 60).refresh(theta, round)
+    return evaluator
+
+
+@pytest.mark.parametrize("method", ["fresh", "rad", "rar"])
+def test_points_that_move_in_subdomains_are_those_of_one_rank(comm, method):
+    apart, alone = moved(comm, method), moved(MPI.COMM_SELF, method)
+    for term, (one, other) in enumerate(zip(apart.samples, alone.samples, strict=True)):
+        points, multipliers = gather_points(one, comm)
+        assert len(one.points) == np.diff(share(other.count, comm.rank, comm.size))[0]
+        assert one.measure == pytest.approx(other.measure, rel=1e-15)
+        for name in ("x", "normals", "cells"):
+            assert_equal(getattr(points, name), getattr(points_of(alone, term), name))
+        np.testing.assert_allclose(points.weights, other.points.weights, rtol=1e-15)
+        assert (multipliers is None) == (other.multipliers is None) == (method != "rar" or term > 0)
+        if multipliers is not None:  # residuals of other chunks round otherwise
+            np.testing.assert_allclose(multipliers, other.multipliers, rtol=1e-12)
+    theta = start(alone)
+    assert apart.objective(theta).objective == pytest.approx(alone.objective(theta).objective, rel=1e-12)
