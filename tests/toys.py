@@ -18,7 +18,8 @@ from pescitrain.algebra import Block, ParameterLayout, System, decompose
 from pescitrain.evaluation import Evaluator
 from pescitrain.evaluation.refresh import Samples
 from pescitrain.evaluation.samples import SamplingPlan, sample_terms
-from pescitrain.geometry import Box, Sampling
+from pescitrain.evaluation.shares import gather_points
+from pescitrain.geometry import Box, PointSet, Sampling
 from pescitrain.networks import (
     MLP,
     FourierFeatures,
@@ -221,7 +222,7 @@ class Case:
         random = np.random.default_rng(5).standard_normal(parameters.size)
         parameters.put(parameters.current() + 0.1 * random)
         plan = SamplingPlan(Sampling(interior, "hammersley"), Sampling(boundary, "hammersley"), 0)
-        samples = sample_terms(problem, surrogate, domain, plan, comm.rank, comm.size, chunk_size)
+        samples = sample_terms(problem, surrogate, domain, plan, comm, chunk_size)
         return Evaluator(problem, surrogate, parameters, samples, comm)
 
 
@@ -427,6 +428,11 @@ def residual_by_torch(evaluator: Evaluator, theta: Tensor) -> Tensor:
 def jacobian_by_torch(evaluator: Evaluator, theta: Array) -> Array:
     """The whole J (m, n) of a serial evaluator."""
     return torch.func.jacrev(lambda t: residual_by_torch(evaluator, t))(torch.from_numpy(theta)).numpy()
+
+
+def points_of(evaluator: Evaluator, term: int = 0) -> PointSet:
+    """All points of a term, on every rank. Collective."""
+    return gather_points(evaluator.samples[term], evaluator.comm)[0]
 
 
 def start(evaluator: Evaluator) -> Array:

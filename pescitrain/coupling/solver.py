@@ -19,7 +19,6 @@ from pescitrain.coupling.guest_options import Given, check_guest_names, guest_op
 from pescitrain.errors import OptionError
 from pescitrain.networks.device import evaluate
 from pescitrain.problem import OperatorSurrogate, Problem, Surrogate
-from pescitrain.run.agreement import together
 from pescitrain.run.build import Setup, build
 from pescitrain.run.checkpoint import State
 from pescitrain.run.metric import error_metric
@@ -238,9 +237,7 @@ class Solver:
         """
         setup, settings = self._setup, self._settings
         evaluator = setup.evaluator
-        with together(evaluator.comm, settings.problem):
-            samples = sample(setup.problem, settings, setup.domain, setup.surrogate, evaluator.comm)
-        evaluator.samples[:] = samples
+        evaluator.samples[:] = sample(setup.problem, settings, setup.domain, setup.surrogate, evaluator.comm)
         evaluator.forget()
         setup.system.gauss_newton.forget()
         setup.metric = error_metric(setup.problem, settings, setup.domain, setup.surrogate, evaluator.comm)

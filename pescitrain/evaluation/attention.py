@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from mpi4py import MPI
 
 from pescitrain.evaluation.refresh import Array, Refresh
 
@@ -25,7 +26,9 @@ class ResidualAttention(Refresh):
 
     def refresh(self, theta: Array, round: int) -> None:
         for samples in self.samples.interior:
-            size = self.samples.residual_size(theta, samples, samples.points)
+            size = self.samples.residual_size(theta, samples, samples.points.x)
+            largest = self.samples.evaluator.comm.allreduce(float(size.max(initial=0.0)), MPI.MAX)
             before = np.ones(len(size)) if samples.multipliers is None else np.sqrt(samples.multipliers)
-            weights = self.decay * before + self.rate * size / max(size.max(), np.finfo(float).tiny)
-            self.samples.place(samples, samples.points, samples.partners, weights**2)
+            weights = self.decay * before + self.rate * size / max(largest, np.finfo(float).tiny)
+            samples.multipliers = weights**2
+            self.samples.refill(samples)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from mpi4py import MPI
 
 from pescitrain.evaluation.refresh import Array, Refresh
 
@@ -34,18 +35,22 @@ class CausalWeights(Refresh):
         self.refresh(theta, 0)
 
     def refresh(self, theta: Array, round: int) -> None:
+        comm = self.samples.evaluator.comm
         places, losses = [], np.zeros(self.slices)
         for samples in self.samples.interior:
             points = samples.points
-            size = self.samples.residual_size(theta, samples, points)
+            size = self.samples.residual_size(theta, samples, points.x)
             time = (points.x[:, self.axis] - self.start) / (self.end - self.start)
             place = np.clip((time * self.slices).astype(int), 0, self.slices - 1)
-            shares = np.bincount(place, points.weights, self.slices)
-            sums = np.bincount(place, points.weights * size**2, self.slices)
+            shares, sums = sum_over_ranks = np.stack(
+                [np.bincount(place, values, self.slices) for values in (points.weights, points.weights * size**2)]
+            )
+            comm.Allreduce(MPI.IN_PLACE, sum_over_ranks)
             losses += samples.term.weight * sums / np.maximum(shares, np.finfo(float).tiny)
             places.append(place)
         before = np.cumsum(losses) - losses
         candidates = [np.exp(-tolerance * before) for tolerance in self.tolerances]
         weights = next((w for w in candidates if w.min() <= SATISFIED), candidates[-1])
         for samples, place in zip(self.samples.interior, places, strict=True):
-            self.samples.place(samples, samples.points, samples.partners, weights[place])
+            samples.multipliers = weights[place]
+            self.samples.refill(samples)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -88,45 +87,32 @@ class DiscreteOperatorChunk(OperatorChunk):
 
 @dataclass
 class TermSamples:
-    """A term with its points (global, the same on all ranks, or forgotten) and this rank's chunks of them."""
+    """A term with the points of this rank, and the chunks of them; no rank has the points of the others."""
 
     term: Term
-    points: PointSet
-    partners: NDArray[np.float64] | None
+    points: PointSet  # the share of this rank; all of them where the term is resident
+    count: int  # samples over all ranks
+    measure: float  # the sum of their weights over all ranks
     components: Components
     networks: tuple[str, ...]
     columns: dict[str, int]
     rows: int
-    multipliers: NDArray[np.float64] | None = None  # (N,): factors of r² beside the weight of the term; None: 1
+    shift: NDArray[np.float64] | None = None  # (d,): from the points to their partners
+    multipliers: NDArray[np.float64] | None = None  # of the points: factors of r² beside the term's weight; None: 1
     resident: bool = False  # every rank has all samples, and rows of each that are its own
     total_rows: int = 0  # of a sample over all ranks; 0: ``rows``
     chunk_size: int = 1000
     chunks: list[Chunk] = field(default_factory=list)
-    draw: Callable[[], tuple[PointSet, NDArray[np.float64] | None]] | None = None  # points and partners, once more
-    forgotten: int = 0  # samples over all ranks, where points are forgotten
 
     @property
-    def count(self) -> int:
-        """Samples over all ranks."""
-        return self.forgotten or len(self.points)
-
-    def forget_points(self) -> None:
-        """Keep only what the chunks of this rank hold, of points that have not moved. Not collective."""
-        if self.draw is None or self.multipliers is not None:
-            return
-        self.forgotten = self.count
-        nowhere = np.zeros((0, self.points.x.shape[1]))
-        self.points, self.partners = PointSet(nowhere, np.zeros(0)), None if self.partners is None else nowhere
-
-    def recall_points(self) -> None:
-        """Draw what is forgotten once more. Not collective."""
-        if self.forgotten and self.draw is not None:
-            (self.points, self.partners), self.forgotten = self.draw(), 0
+    def partners(self) -> NDArray[np.float64] | None:
+        """The points (N, d) that this rank's points are compared with, if there are any."""
+        return None if self.shift is None else self.points.x + self.shift
 
     @property
     def sides(self) -> int:
         """1, or 2 where each residual looks at a point and its partner."""
-        return 1 if self.partners is None else 2
+        return 1 if self.shift is None else 2
 
     @property
     def residual_count(self) -> int:

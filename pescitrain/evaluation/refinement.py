@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from pescitrain.evaluation.refresh import Array, Refresh
+from pescitrain.evaluation.selection import select_largest
 from pescitrain.geometry import PointSet
 
 
@@ -25,16 +26,19 @@ class ResidualRefinement(Refresh):
     limit: int
 
     def refresh(self, theta: Array, round: int) -> None:
+        comm = self.samples.evaluator.comm
         for samples in self.samples.interior:
-            old = samples.points
-            wanted = min(self.count, self.limit - len(old))
+            old, count, measure = samples.points, samples.count, samples.measure
+            wanted = min(self.count, self.limit - count)
             if wanted <= 0:
                 continue
-            pool = self.samples.candidates(samples, self.limit, round)
-            size = self.samples.residual_size(theta, samples, pool)
-            chosen = pool.take(np.sort(np.argsort(-size, kind="stable")[:wanted]))
-            weights = np.append(old.weights, np.full(wanted, old.weights.mean()))
-            points = PointSet.concatenate([old, chosen])
-            points = PointSet(points.x, weights * old.measure / weights.sum(), points.normals, points.cells)
-            multipliers = None if samples.multipliers is None else np.append(samples.multipliers, np.ones(wanted))
-            self.samples.place(samples, points, multipliers=multipliers)
+            pool = self.samples.candidates(samples, self.limit, round).slice(comm.rank, comm.size)
+            size = self.samples.residual_size(theta, samples, pool.x)
+            new = pool.take(select_largest(comm, size, wanted))
+            weights = np.full(len(new), measure / (count + wanted))
+            parts = [
+                PointSet(old.x, old.weights * (count / (count + wanted)), old.normals, old.cells),
+                PointSet(new.x, weights, new.normals, new.cells),
+            ]
+            multipliers = None if samples.multipliers is None else np.append(samples.multipliers, np.ones(len(new)))
+            self.samples.place_union(samples, parts, measure, multipliers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pescitrain.evaluation.chunks import TermSamples
 from pescitrain.evaluation.evaluator import Evaluator
 from pescitrain.evaluation.samples import SamplingPlan, fill_chunks
-from pescitrain.geometry import Box, Mesh, PointSet, Sampling
+from pescitrain.evaluation.shares import draw_share, order_by_subdomain, share_union
+from pescitrain.geometry import Box, Mesh, PointSequence, PointSet, Sampling
 
 Array = NDArray[np.float64]
 
@@ -47,35 +48,48 @@ class Samples:
         """The equations: what has points that may move and weights that may change."""
         return [samples for samples in self.evaluator.samples if samples.term.place == "interior"]
 
-    def place(
-        self, samples: TermSamples, points: PointSet, partners: Array | None = None, multipliers: Array | None = None
+    def place(self, samples: TermSamples, points: PointSequence) -> None:
+        """Give a term other points, of which each rank draws its share. Collective."""
+        draw_share(samples, points, self.evaluator.comm)
+        self._arrange(samples)
+
+    def place_union(
+        self, samples: TermSamples, parts: Sequence[PointSet], measure: float, multipliers: Array | None = None
     ) -> None:
-        """Give a term these points (N, d) and factors (N,) of r²; what was known of the old ones is forgotten."""
-        samples.points, samples.partners, samples.multipliers = points, partners, multipliers
-        samples.draw = None
+        """Give a term the union of sets of points and factors (N,) of r², of which each rank has a part. Collective.
+
+        As :func:`~pescitrain.evaluation.shares.share_union`; ``measure``: the sum of all weights.
+        """
+        share_union(samples, parts, multipliers, self.evaluator.comm)
+        samples.measure = measure
+        self._arrange(samples)
+
+    def _arrange(self, samples: TermSamples) -> None:
+        order_by_subdomain(samples, self.evaluator.surrogate, self.evaluator.comm)
         self.refill(samples)
 
     def refill(self, samples: TermSamples) -> None:
-        """Compute anew what is constant on the samples of a term. Not collective."""
+        """Compute anew what is constant on the samples of a term; what was known of the old ones is forgotten.
+
+        Not collective.
+        """
         comm = self.evaluator.comm
         fill_chunks(samples, self.evaluator.surrogate, comm.rank, comm.size, self.chunk_size)
         self.evaluator.forget()
 
-    def candidates(self, samples: TermSamples, count: int, round: int) -> PointSet:
-        """Uniform points of the domain for an equation that wants ``count`` of them, the same on all ranks."""
+    def candidates(self, samples: TermSamples, count: int, round: int) -> PointSequence:
+        """Uniform points of the domain for an equation that wants ``count`` of them."""
         kind = Sampling(CANDIDATES * count, "uniform")
-        return self.domain.interior(samples.term.on, kind, self.seed(round))
+        return self.domain.interior_sequence(samples.term.on, kind, self.seed(round))
 
-    def residual_size(self, theta: Array, samples: TermSamples, points: PointSet) -> Array:
-        """‖r‖ (N,) at points, the norm of the rows of each, on all ranks; 0 where it is not finite.
+    def residual_size(self, theta: Array, samples: TermSamples, x: Array) -> Array:
+        """‖r‖ (N,) at points (N, d) of this rank, the norm of the rows of each; 0 where it is not finite.
 
-        Collective; each rank computes a share. Counted as the part of a closure that it is.
+        Collective. Counted as the part of a closure that it is.
         """
-        evaluator, comm = self.evaluator, self.evaluator.comm
-        share = points.slice(comm.rank, comm.size).x
-        rows = evaluator.residual_at(theta, samples, share)
-        size = np.concatenate(comm.allgather(np.linalg.norm(rows, axis=1)))
-        evaluator.counters.objective += len(points) / sum(len(other.points) for other in evaluator.samples)
+        evaluator = self.evaluator
+        size = np.linalg.norm(evaluator.residual_at(theta, samples, x), axis=1)
+        evaluator.counters.objective += evaluator.comm.allreduce(len(x)) / sum(s.count for s in evaluator.samples)
         return np.where(np.isfinite(size), size, 0.0)
 
     def seed(self, round: int) -> int:

@@ -8,10 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from pescitrain.evaluation.refresh import Array, Refresh
-from pescitrain.evaluation.samples import SamplingPlan, collect_points
+from pescitrain.evaluation.samples import SamplingPlan, sequence_of_points
+from pescitrain.evaluation.selection import select_largest
 from pescitrain.geometry import PointSet, Sampling
-from pescitrain.geometry.sampling import generator
-from pescitrain.problem.terms import Data
+from pescitrain.geometry.points import share
+from pescitrain.geometry.sampling import generator, uniform
 
 
 @dataclass
@@ -29,18 +30,22 @@ class ResidualResampling(Refresh):
     uniform: float
 
     def refresh(self, theta: Array, round: int) -> None:
+        comm = self.samples.evaluator.comm
         for samples in self.samples.interior:
-            count = len(samples.points)
-            pool = self.samples.candidates(samples, count, round)
-            density = self.samples.residual_size(theta, samples, pool) ** self.power
-            density = density / max(density.mean(), np.finfo(float).tiny) + self.uniform
+            pool = self.samples.candidates(samples, samples.count, round)
+            begin, end = share(len(pool), comm.rank, comm.size)
+            own = pool.draw(begin, end)
+            density = self.samples.residual_size(theta, samples, own.x) ** self.power
+            mean = comm.allreduce(float(density.sum())) / len(pool)
+            density = density / max(mean, np.finfo(float).tiny) + self.uniform
             # The largest u^(1/p) are a draw without replacement (Efraimidis & Spirakis, 2006); in logarithms.
             random = generator(self.samples.plan.seed, f"{samples.term.label} {round}")
             with np.errstate(divide="ignore"):  # a density of zero is drawn last
-                keys = np.log(random.random(len(pool))) / density
-            chosen = pool.take(np.sort(np.argsort(-keys, kind="stable")[:count]))
-            weights = np.full(count, pool.measure / count)
-            self.samples.place(samples, PointSet(chosen.x, weights, chosen.normals, chosen.cells))
+                keys = np.log(uniform(random, begin, end, 1)[:, 0]) / density
+            chosen = own.take(select_largest(comm, keys, samples.count))
+            weights = np.full(len(chosen), pool.measure / samples.count)
+            points = PointSet(chosen.x, weights, chosen.normals, chosen.cells)
+            self.samples.place_union(samples, [points], pool.measure)
 
 
 @dataclass
@@ -52,7 +57,7 @@ class FreshPoints(Refresh):
     def refresh(self, theta: Array, round: int) -> None:
         seed = self.samples.seed(round)
         for samples in self.samples.evaluator.samples:
-            term, uniform = samples.term, Sampling(len(samples.points), "uniform")
-            if not isinstance(term, Data):
+            term, sampling = samples.term, Sampling(samples.count, "uniform")
+            if term.place != "points":
                 domain = self.samples.domain if term.place == "interior" else self.samples.whole
-                self.samples.place(samples, *collect_points(term, domain, SamplingPlan(uniform, uniform, seed)))
+                self.samples.place(samples, sequence_of_points(term, domain, SamplingPlan(sampling, sampling, seed)))

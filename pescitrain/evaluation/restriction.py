@@ -16,6 +16,7 @@ from pescitrain.evaluation.chunks import Chunk, TermSamples
 from pescitrain.evaluation.evaluator import Evaluator
 from pescitrain.evaluation.residuals import Residuals
 from pescitrain.evaluation.samples import fill_chunks
+from pescitrain.evaluation.shares import share_among
 from pescitrain.networks.network import Network
 from pescitrain.networks.parameters import FlatParameters, RestrictedParameters
 from pescitrain.networks.subdomain import SubdomainNetwork
@@ -80,9 +81,9 @@ class RestrictedEvaluator(Evaluator):
 
 
 def everywhere(whole: Evaluator, comm: MPI.Intracomm) -> list[TermSamples]:
-    """The terms of an evaluator with all their points among the ranks of ``comm``. Not collective.
+    """The terms of an evaluator with all their points among the ranks of ``comm``. Collective over ``whole``'s ranks.
 
-    The points follow from what every rank knows; what is constant on them is computed anew, not sent.
+    The points are gathered where a rank has to have more of them; what is constant on them is computed anew, not sent.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def everywhere(whole: Evaluator, comm: MPI.Intracomm) -> list[TermSamples]:
             f"term {apart[0]!r} is spread over the ranks, and blocks that are trained side by side need all of it: "
             "use one rank, or a method of no local solves"
         )
-    result = [replace(samples, chunks=[]) for samples in whole.samples]
+    result = [share_among(samples, whole.comm, comm) for samples in whole.samples]
     for samples in result:
         fill_chunks(samples, whole.surrogate, comm.rank, comm.size, samples.chunk_size)
     return result

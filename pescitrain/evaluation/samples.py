@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from mpi4py import MPI
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pescitrain.errors import ProblemError
 from pescitrain.evaluation.chunks import Chunk, DiscreteChunk, DiscreteOperatorChunk, OperatorChunk, TermSamples
-from pescitrain.geometry import Box, Domain, PointSet, Sampling
+from pescitrain.evaluation.shares import draw_share, order_by_subdomain
+from pescitrain.geometry import Box, Domain, PointSequence, PointSet, Sampling
 from pescitrain.networks.components import VALUE, Component, Components
-from pescitrain.networks.device import at_home, device_of, on_device, on_host
+from pescitrain.networks.device import at_home, device_of, on_device
 from pescitrain.networks.jets import jet_of_function
 from pescitrain.networks.network import Network
-from pescitrain.networks.subdomain import SubdomainNetwork
 from pescitrain.problem.discrete import Discrete, DiscreteOperator
 from pescitrain.problem.field import Coordinates, Field, Normal
 from pescitrain.problem.operator import BRANCH, TRUNK, Operator, OperatorSurrogate
@@ -56,15 +57,15 @@ def weighted_terms(problem: Problem, weights: Mapping[str, float]) -> list[Term]
     return terms
 
 
-def collect_points(term: Term, domain: Domain, plan: SamplingPlan) -> tuple[PointSet, NDArray[np.float64] | None]:
-    """The points of a term, and their partners for a periodic one."""
+def sequence_of_points(term: Term, domain: Domain, plan: SamplingPlan) -> PointSequence:
+    """The points of a term, to be drawn in parts; those of data are at hand. Not collective."""
     if isinstance(term, Operator):
         count = len(term.data)
-        return PointSet(term.data.inputs, np.ones(count) / count, None, None), None
+        return PointSequence.of(PointSet(term.data.inputs, np.ones(count) / count))
     if isinstance(term, DiscreteOperator):
-        return PointSet(term.inputs, np.full(len(term.inputs), 1.0 / len(term.inputs)), None, None), None
+        return PointSequence.of(PointSet(term.inputs, np.full(len(term.inputs), 1.0 / len(term.inputs))))
     if isinstance(term, Discrete):
-        return PointSet(np.zeros((1, domain.dimension)), np.ones(1), None, None), None
+        return PointSequence.of(PointSet(np.zeros((1, domain.dimension)), np.ones(1)))
     if isinstance(term, Data):
         if term.coordinates.shape[1] != domain.dimension:
             raise ProblemError(
@@ -72,16 +73,22 @@ def collect_points(term: Term, domain: Domain, plan: SamplingPlan) -> tuple[Poin
                 f"{domain.dimension}"
             )
         weights = np.ones(len(term.coordinates)) / len(term.coordinates)
-        return PointSet(term.coordinates, weights, None, None), None
+        return PointSequence.of(PointSet(term.coordinates, weights))
     sampling = plan.interior if term.place == "interior" else plan.boundary
     if term.points is not None:
         kind = "hammersley" if sampling.kind == "quadrature" else sampling.kind
         sampling = replace(sampling, count=term.points, kind=kind)
     if isinstance(term, Periodic):
-        first = domain.boundary(term.on[0], sampling, plan.seed)
-        return first, first.x + (_translation(term, domain) if term.shift is None else np.asarray(term.shift))
-    of_place = domain.interior if term.place == "interior" else domain.boundary
-    return of_place(term.on, sampling, plan.seed), None
+        return domain.boundary_sequence(term.on[0], sampling, plan.seed)
+    of_place = domain.interior_sequence if term.place == "interior" else domain.boundary_sequence
+    return of_place(term.on, sampling, plan.seed)
+
+
+def _shift(term: Term, domain: Domain) -> NDArray[np.float64] | None:
+    """The vector from the points of a periodic term to their partners."""
+    if not isinstance(term, Periodic):
+        return None
+    return _translation(term, domain) if term.shift is None else np.asarray(term.shift, dtype=np.float64)
 
 
 def _translation(term: Periodic, domain: Domain) -> NDArray[np.float64]:
@@ -164,33 +171,52 @@ def sample_terms(
     surrogate: Surrogate,
     domain: Domain,
     plan: SamplingPlan,
-    rank: int,
-    size: int,
+    comm: MPI.Intracomm,
     chunk_size: int,
     weights: Mapping[str, float] | None = None,
+    agreed: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> list[TermSamples]:
-    """All terms with their points and this rank's chunks; ``weights`` by label replace those of the terms.
+    """All terms with this rank's points and chunks; ``weights`` by label replace those of the terms. Collective.
 
-    Conditions that the lifting of the surrogate meets are left out. Not collective: the points follow from the seed.
+    Conditions that the lifting of the surrogate meets are left out. The points follow from the seed; each rank draws
+    its share of them. ``agreed`` gives a context for what each rank does on its own, in functions of the problem.
 
     Raises
     ------
     ProblemError, MeshError        unknown names in a residual, a region or a boundary that is not there, wrong shapes
     """
+    with agreed():
+        result = _draw_terms(problem, surrogate, domain, plan, comm, weights or {})
+    for samples in result:
+        order_by_subdomain(samples, surrogate, comm)
+    with agreed():
+        for samples in result:
+            fill_chunks(samples, surrogate, comm.rank, comm.size, chunk_size)
+    return result
+
+
+def _draw_terms(
+    problem: Problem,
+    surrogate: Surrogate,
+    domain: Domain,
+    plan: SamplingPlan,
+    comm: MPI.Intracomm,
+    weights: Mapping[str, float],
+) -> list[TermSamples]:
+    """The terms with this rank's points as they are drawn, without chunks."""
     lifting = surrogate.lifting
     met = set(lifting.conditions) if lifting is not None else set()
     result = []
-    for term in weighted_terms(problem, weights or {}):
+    for term in weighted_terms(problem, weights):
         names = [term.on] if isinstance(term.on, str) else term.on
         places = {part for name in names for part in name.split("+")}
         if term.place == "boundary" and places and places <= met:
             continue
-        points, partners = collect_points(term, domain, plan)
+        points = sequence_of_points(term, domain, plan)
         if len(points) == 0:
             raise ProblemError(f"term {term.label!r}: no points on {'+'.join(sorted(places))}; raise -sample_points")
-        result.append(_trace_term(problem, surrogate, term, points, partners))
-        result[-1].draw = partial(collect_points, term, domain, plan)
-        fill_chunks(result[-1], surrogate, rank, size, chunk_size)
+        result.append(_trace_term(problem, surrogate, term, points, _shift(term, domain)))
+        draw_share(result[-1], points, comm, result[-1].multipliers)
     labels = [samples.term.label for samples in result]
     for label in labels:
         if labels.count(label) > 1:
@@ -201,45 +227,49 @@ def sample_terms(
 
 
 def _trace_term(
-    problem: Problem, surrogate: Surrogate, term: Term, points: PointSet, partners: NDArray[np.float64] | None
+    problem: Problem, surrogate: Surrogate, term: Term, points: PointSequence, shift: NDArray[np.float64] | None
 ) -> TermSamples:
+    """A term with what its residual asks for, of the first points, which are all that it has yet."""
+    few = points.draw(0, min(3, len(points)))
     if isinstance(term, Operator):
         if not isinstance(surrogate, OperatorSurrogate):
             raise ProblemError(f"term {term.label!r}: operator data go with an OperatorProblem")
         # Relative to the size of each function: 1 / ‖s‖², as a sample has one row a location.
         return TermSamples(
             term,
-            points,
-            None,
+            few,
+            len(points),
+            points.measure,
             Components.closed([VALUE]),
             (BRANCH, TRUNK),
             {},
             len(term.data.locations),
-            1.0 / term.data.squares,
-            term.data.comm is not None,
-            term.data.total_locations,
+            multipliers=1.0 / term.data.squares,
+            resident=term.data.comm is not None,
+            total_rows=term.data.total_locations,
         )
     if isinstance(term, Discrete):
         return _discrete_samples(problem, surrogate, term, points)
-    few = slice(0, 3)
     trace = _Trace(problem, term, surrogate)
     device = device_of(surrogate)
-    normal = None if points.normals is None else on_device(points.normals[few].copy(), device)
-    rows = trace.rows(on_device(points.x[few].copy(), device), normal, partners is not None)
+    normal = None if few.normals is None else on_device(few.normals.copy(), device)
+    rows = trace.rows(on_device(few.x.copy(), device), normal, shift is not None)
     used = tuple(n for n, fields in surrogate.fields_of.items() if any(f in trace.wanted for f in fields))
     columns = [name for network in used for name in surrogate.fields_of[network]]
     return TermSamples(
         term,
-        points,
-        partners,
+        few,
+        len(points),
+        points.measure,
         Components.closed(component for wanted in trace.wanted.values() for component in wanted),
         used,
         {name: column for column, name in enumerate(columns)},
         rows,
+        shift,
     )
 
 
-def _discrete_samples(problem: Problem, surrogate: Surrogate, term: Discrete, points: PointSet) -> TermSamples:
+def _discrete_samples(problem: Problem, surrogate: Surrogate, term: Discrete, points: PointSequence) -> TermSamples:
     """All fields at the nodes of a simulation."""
     equations, networks = term.equations, tuple(surrogate.fields_of)
     if equations.locations.shape[1] != len(problem.coordinates):
@@ -254,26 +284,34 @@ def _discrete_samples(problem: Problem, surrogate: Surrogate, term: Discrete, po
     columns = {name: column for column, name in enumerate(surrogate.field_names)}
     total = int(equations.comm.allreduce(equations.rows))
     return TermSamples(
-        term, points, None, Components.closed([VALUE]), networks, columns, equations.rows, None, True, total
+        term,
+        points.whole(),
+        len(points),
+        points.measure,
+        Components.closed([VALUE]),
+        networks,
+        columns,
+        equations.rows,
+        resident=True,
+        total_rows=total,
     )
 
 
 def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int, chunk_size: int) -> None:
-    """Cut this rank's share of the points of a term into chunks, with all that is constant on them. Not collective."""
+    """Cut the points that this rank has of a term into chunks, with all that is constant on them. Not collective."""
     samples.chunks.clear()
     samples.chunk_size = chunk_size
-    samples.recall_points()
-    _arrange(samples, surrogate)
     points = samples.points
-    share = points if samples.resident else points.slice(rank, size)
-    begin = samples.begin(rank, size)
-    squared = samples.term.weight * share.weights / points.weights.sum()
+    squared = samples.term.weight * points.weights / samples.measure
     if samples.multipliers is not None:
-        squared = squared * samples.multipliers[begin : begin + len(share)]
+        squared = squared * samples.multipliers
     scale = np.sqrt(squared)
     data = samples.term.data if isinstance(samples.term, Data) else None
     if isinstance(samples.term, Operator):
         data = samples.term.data.values
+    if data is not None:
+        begin = samples.begin(rank, size)
+        data = data[begin : begin + len(points)]
     if isinstance(samples.term, DiscreteOperator):
         samples.term.equations.forget()
         device = device_of(surrogate)
@@ -287,16 +325,15 @@ def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int
         part = _constant_part(samples, surrogate, x, on_device(scale, x.device), None, None)
         samples.chunks.append(DiscreteChunk(**vars(part)))
         return
-    count = len(share) if samples.rows else 0
+    count = len(points) if samples.rows else 0
     pieces = max(1, -(-count // chunk_size)) if count else 0
     device = device_of(surrogate)
     for piece in range(pieces):
         local = slice(count * piece // pieces, count * (piece + 1) // pieces)
-        whole = slice(begin + local.start, begin + local.stop)
         # Copies, as a part of an array keeps the whole in memory.
-        x, normal = share.x[local].copy(), None if share.normals is None else share.normals[local].copy()
-        if samples.partners is not None:
-            x = np.concatenate([x, samples.partners[whole]])
+        x, normal = points.x[local].copy(), None if points.normals is None else points.normals[local].copy()
+        if samples.shift is not None:
+            x = np.concatenate([x, x + samples.shift])
             normal = None if normal is None else np.concatenate([normal, normal])
         samples.chunks.append(
             _constant_part(
@@ -305,23 +342,9 @@ def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int
                 on_device(x, device),
                 on_device(scale[local].copy(), device),
                 None if normal is None else on_device(normal, device),
-                None if data is None else on_device(data[whole].copy(), device),
+                None if data is None else on_device(data[local].copy(), device),
             )
         )
-
-
-def _arrange(samples: TermSamples, surrogate: Surrogate) -> None:
-    """Order the points by subdomain, so that those of a chunk, and of a rank, are seen by few networks."""
-    networks = [n for name in samples.networks if isinstance(n := surrogate.networks[name], SubdomainNetwork)]
-    if not networks or isinstance(samples.term, Data | Discrete):
-        return
-    windows = networks[0].windows
-    order = on_host(torch.argsort(windows.owners(on_device(samples.points.x, device_of(surrogate))), stable=True))
-    samples.points = samples.points.take(order)
-    if samples.partners is not None:
-        samples.partners = samples.partners[order]
-    if samples.multipliers is not None:
-        samples.multipliers = samples.multipliers[order]
 
 
 def _constant_part(
@@ -375,9 +398,9 @@ def _operator_part(
 def samples_at(samples: TermSamples, surrogate: Surrogate, x: NDArray[np.float64]) -> TermSamples:
     """The same interior term at other points (N, d), unscaled: to look at a residual anywhere. Not collective."""
     unscaled = replace(samples.term, weight=1.0)
-    count = len(x)
-    points = PointSet(x, np.full(count, 1.0))
-    moved = replace(samples, term=unscaled, points=points, partners=None, multipliers=None, chunks=[], forgotten=0)
+    points = PointSet(x, np.full(len(x), 1.0))
+    moved = replace(samples, term=unscaled, points=points, count=len(x), measure=points.measure, shift=None, chunks=[])
+    moved.multipliers = None
     fill_chunks(moved, surrogate, 0, 1, max(4096, samples.chunk_size))
     moved.chunks = [replace(chunk, scale=torch.ones_like(chunk.scale)) for chunk in moved.chunks]
     return moved

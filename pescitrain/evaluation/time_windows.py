@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pescitrain.evaluation.refresh import Array, Refresh
-from pescitrain.evaluation.samples import collect_points
+from pescitrain.evaluation.samples import sequence_of_points
 from pescitrain.geometry import Box
 
 
@@ -43,4 +43,4 @@ class TimeWindows(Refresh):
     def refresh(self, theta: Array, round: int) -> None:
         self.resume(round)
         for samples in self.samples.interior:
-            self.samples.place(samples, *collect_points(samples.term, self.samples.domain, self.samples.plan))
+            self.samples.place(samples, sequence_of_points(samples.term, self.samples.domain, self.samples.plan))

@@ -4,7 +4,7 @@ from pescitrain.geometry.box import Box, axes_of, box_around
 from pescitrain.geometry.cells import CELL_TYPES, CellType
 from pescitrain.geometry.domain import SAMPLING_KINDS, Domain, Names, Sampling
 from pescitrain.geometry.mesh import Mesh
-from pescitrain.geometry.points import PointSet
+from pescitrain.geometry.points import PointSequence, PointSet
 from pescitrain.geometry.quadrature import quadrature_rule
 from pescitrain.geometry.reference import ReferenceField
 from pescitrain.geometry.topology import Facets
@@ -18,6 +18,7 @@ __all__ = [
     "Facets",
     "Mesh",
     "Names",
+    "PointSequence",
     "PointSet",
     "ReferenceField",
     "Sampling",

@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 from pescitrain.errors import ProblemError
 from pescitrain.geometry.domain import Names, Sampling, split_names
-from pescitrain.geometry.points import Floats, PointSet
+from pescitrain.geometry.points import Floats, PointSequence, PointSet
 from pescitrain.geometry.sampling import unit_points
 
 AXES = ("x", "y", "z")
@@ -82,10 +82,21 @@ class Box:
 
         Raises ProblemError for an unknown name and for ``quadrature``, which needs a mesh.
         """
+        return self.interior_sequence(name, sampling, seed).whole()
+
+    def interior_sequence(
+        self, name: Names = None, sampling: Sampling = DEFAULT_SAMPLING, seed: int = 0
+    ) -> PointSequence:
+        """The points of :meth:`interior`, to be drawn in parts. Not collective; raises as that does."""
         split_names(name, self.names()["interior"], "part of the box", ProblemError)
-        unit = _unit_points(sampling, self.dimension, seed, "interior")
-        weights = np.full(len(unit), self.measure / len(unit))
-        return PointSet(np.asarray(self.lower) + self.sides * unit, weights)
+        count = _count(sampling, self.dimension)
+        weight = self.measure / count
+
+        def draw(begin: int, end: int) -> PointSet:
+            unit = _unit_points(sampling, self.dimension, seed, "interior", begin, end)
+            return PointSet(np.asarray(self.lower) + self.sides * unit, np.full(len(unit), weight))
+
+        return PointSequence.weighing(weight, count, draw)
 
     def boundary(self, name: Names = None, sampling: Sampling = DEFAULT_SAMPLING, seed: int = 0) -> PointSet:
         """Points (N, d) of faces, in proportion to their measure, with outward unit normals. Not collective.
@@ -95,6 +106,12 @@ class Box:
 
         Raises ProblemError for an unknown name, for ``quadrature``, and for fewer points than faces.
         """
+        return self.boundary_sequence(name, sampling, seed).whole()
+
+    def boundary_sequence(
+        self, name: Names = None, sampling: Sampling = DEFAULT_SAMPLING, seed: int = 0
+    ) -> PointSequence:
+        """The points of :meth:`boundary`, to be drawn in parts. Not collective; raises as that does."""
         known = self.names()["boundary"]
         faces = split_names(name or "boundary", known, "face", ProblemError)
         if "boundary" in faces:
@@ -104,7 +121,7 @@ class Box:
         else:
             measures = [self.measure / self.sides[self._axis(face)] for face in faces]
             counts = apportion(sampling.points, measures)
-        return PointSet.concatenate(
+        return PointSequence.concatenate(
             [self._face(face, count, sampling, seed) for face, count in zip(faces, counts, strict=True)]
         )
 
@@ -131,15 +148,22 @@ class Box:
     def _axis(self, face: str) -> int:
         return self.coordinates.index(face.rpartition("_")[0])
 
-    def _face(self, face: str, count: int, sampling: Sampling, seed: int) -> PointSet:
+    def _face(self, face: str, points: int, sampling: Sampling, seed: int) -> PointSequence:
         axis, at_upper = self._axis(face), face.endswith("_max")
         along = np.delete(np.arange(self.dimension), axis)
-        unit = _unit_points(Sampling(count, sampling.kind, sampling.order), self.dimension - 1, seed, face)
-        x = np.full((len(unit), self.dimension), (self.upper if at_upper else self.lower)[axis])
-        x[:, along] = np.asarray(self.lower)[along] + self.sides[along] * unit
-        normals = np.zeros_like(x)
-        normals[:, axis] = 1.0 if at_upper else -1.0
-        return PointSet(x, np.full(len(x), np.prod(self.sides[along]) / len(x)), normals)
+        sampling = Sampling(points, sampling.kind, sampling.order)
+        count = _count(sampling, self.dimension - 1)
+        weight = float(np.prod(self.sides[along]) / count)
+
+        def draw(begin: int, end: int) -> PointSet:
+            unit = _unit_points(sampling, self.dimension - 1, seed, face, begin, end)
+            x = np.full((len(unit), self.dimension), (self.upper if at_upper else self.lower)[axis])
+            x[:, along] = np.asarray(self.lower)[along] + self.sides[along] * unit
+            normals = np.zeros_like(x)
+            normals[:, axis] = 1.0 if at_upper else -1.0
+            return PointSet(x, np.full(len(x), weight), normals)
+
+        return PointSequence.weighing(weight, count, draw)
 
 
 def apportion(count: int, measures: Sequence[float]) -> list[int]:
@@ -158,16 +182,28 @@ def apportion(count: int, measures: Sequence[float]) -> list[int]:
     return counts.tolist()
 
 
-def _unit_points(sampling: Sampling, dimension: int, seed: int, name: str) -> Floats:
+def _count(sampling: Sampling, dimension: int) -> int:
     if sampling.kind == "quadrature":
         raise ProblemError("quadrature needs a mesh; for a box use uniform, sobol, hammersley, halton, latin or grid.")
     if sampling.kind != "grid" or dimension == 0:
-        return unit_points(sampling.points, dimension, sampling.kind, seed, name)
+        return sampling.points
+    return _along_axis(sampling, dimension) ** dimension
+
+
+def _along_axis(sampling: Sampling, dimension: int) -> int:
+    """Points of a grid along an axis."""
     number = 1
     while (number + 1) ** dimension <= sampling.points:
         number += 1
-    middles = (np.arange(number) + 0.5) / number
-    return np.stack(np.meshgrid(*[middles] * dimension, indexing="ij"), axis=-1).reshape(-1, dimension)
+    return number
+
+
+def _unit_points(sampling: Sampling, dimension: int, seed: int, name: str, begin: int, end: int) -> Floats:
+    if sampling.kind != "grid" or dimension == 0:
+        return unit_points(sampling.points, dimension, sampling.kind, seed, name, begin, end)
+    number = _along_axis(sampling, dimension)
+    indices = np.unravel_index(np.arange(begin, end), (number,) * dimension)
+    return (np.stack(indices, axis=-1) + 0.5) / number
 
 
 def box_around(coordinates: Sequence[str], points: Floats, comm: MPI.Intracomm | None) -> Box:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pescitrain.errors import PescitrainError, ProblemError
-from pescitrain.geometry.points import PointSet
+from pescitrain.geometry.points import PointSequence, PointSet
 
 Names = str | Sequence[str] | None
 """One name, several joined by ``+`` or in a sequence, or None for the whole."""
@@ -75,6 +75,14 @@ class Domain(Protocol):
 
     def boundary(self, name: Names = None, sampling: Sampling = ..., seed: int = 0) -> PointSet:
         """Points with unit normals on a named part of the boundary (None: all of it). Not collective."""
+        ...
+
+    def interior_sequence(self, name: Names = None, sampling: Sampling = ..., seed: int = 0) -> PointSequence:
+        """The points of :meth:`interior`, to be drawn in parts. Not collective."""
+        ...
+
+    def boundary_sequence(self, name: Names = None, sampling: Sampling = ..., seed: int = 0) -> PointSequence:
+        """The points of :meth:`boundary`, to be drawn in parts. Not collective."""
         ...
 
 

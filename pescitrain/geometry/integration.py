@@ -9,12 +9,15 @@ import numpy as np
 
 from pescitrain.geometry.cells import CELL_TYPES, CellType
 from pescitrain.geometry.domain import Sampling
-from pescitrain.geometry.points import Floats, Integers, PointSet
+from pescitrain.geometry.points import Floats, Integers, PointSequence, PointSet
 from pescitrain.geometry.quadrature import quadrature_rule
 from pescitrain.geometry.sampling import cube_to_simplex, unit_points
 
 MEASURE_ORDER = 3
 """Exact for the Jacobian of every supported cell: linear in each coordinate of a quadrilateral, quadratic in a cube."""
+
+CELLS_AT_A_TIME = 4096
+"""Of which the quadrature weights are summed."""
 
 SIMPLICES = tuple(CELL_TYPES[name] for name in ("vertex", "line", "triangle", "tetra"))
 
@@ -26,6 +29,10 @@ class Block:
     cell: CellType
     vertices: Integers
     owner: Integers
+
+    def take(self, begin: int, end: int) -> Block:
+        """Some of them."""
+        return Block(self.cell, self.vertices[begin:end], self.owner[begin:end])
 
 
 def map_reference(nodes: Floats, block: Block, reference: Floats) -> tuple[Floats, Floats]:
@@ -54,25 +61,35 @@ def signed_measures(nodes: Floats, block: Block) -> Floats:
     return _densities(nodes, block, points)[0] @ weights
 
 
-def quadrature_points(nodes: Floats, blocks: Sequence[Block], order: int) -> PointSet:
+def quadrature_points(nodes: Floats, blocks: Sequence[Block], order: int) -> PointSequence:
     """The quadrature points of each cell, cell after cell; facets come with normals. (Σ M Q, c)"""
-    parts: list[PointSet] = []
-    for block in blocks:
-        points, weights = quadrature_rule(block.cell, order)
-        x = map_reference(nodes, block, points)[0]
-        density, normals = _densities(nodes, block, points)
-        parts.append(
-            PointSet(
-                x.reshape(-1, x.shape[-1]),
-                (density * weights).ravel(),
-                None if normals is None else normals.reshape(-1, x.shape[-1]),
-                np.repeat(block.owner, len(points)),
-            )
+    return PointSequence.concatenate([_quadrature_of(nodes, block, order) for block in blocks])
+
+
+def _quadrature_of(nodes: Floats, block: Block, order: int) -> PointSequence:
+    points, weights = quadrature_rule(block.cell, order)
+    cells, each = len(block.vertices), len(points)
+
+    def draw(begin: int, end: int) -> PointSet:
+        first, last = begin // each, -(-end // each)
+        part = block.take(first, last)
+        x = map_reference(nodes, part, points)[0]
+        density, normals = _densities(nodes, part, points)
+        whole = PointSet(
+            x.reshape(-1, x.shape[-1]),
+            (density * weights).ravel(),
+            None if normals is None else normals.reshape(-1, x.shape[-1]),
+            np.repeat(part.owner, each),
         )
-    return PointSet.concatenate(parts)
+        return whole.take(slice(begin - first * each, end - first * each))
+
+    starts = range(0, cells, CELLS_AT_A_TIME)
+    parts = [block.take(start, start + CELLS_AT_A_TIME) for start in starts]
+    measure = sum(float((_densities(nodes, part, points)[0] * weights).sum()) for part in parts)
+    return PointSequence(cells * each, measure, draw)
 
 
-def sampled_points(nodes: Floats, blocks: Sequence[Block], sampling: Sampling, seed: int, name: str) -> PointSet:
+def sampled_points(nodes: Floats, blocks: Sequence[Block], sampling: Sampling, seed: int, name: str) -> PointSequence:
     """Points spread evenly over the union of cells or facets, with equal weights. (count, c)
 
     Cells are cut into simplices; the first coordinate of a point of the unit cube chooses the simplex by cumulative
@@ -84,15 +101,20 @@ def sampled_points(nodes: Floats, blocks: Sequence[Block], sampling: Sampling, s
     union = Block(simplex, np.concatenate(pieces), np.concatenate(owners))
     density, normals = _densities(nodes, union, np.zeros((1, simplex.dimension)))
     cumulative = np.cumsum(np.abs(density[:, 0])) * quadrature_rule(simplex, 0)[1][0]
-    unit = unit_points(sampling.points, simplex.dimension + 1, sampling.kind, seed, name)
-    chosen = np.searchsorted(cumulative, unit[:, 0] * cumulative[-1], side="right").clip(max=len(cumulative) - 1)
-    barycentric = cube_to_simplex(unit[:, 1:])
-    return PointSet(
-        np.einsum("nk,nkc->nc", barycentric, nodes[union.vertices[chosen]]),
-        np.full(len(unit), cumulative[-1] / len(unit)),
-        None if normals is None else normals[chosen, 0],
-        union.owner[chosen],
-    )
+    weight = float(cumulative[-1] / sampling.points)
+
+    def draw(begin: int, end: int) -> PointSet:
+        unit = unit_points(sampling.points, simplex.dimension + 1, sampling.kind, seed, name, begin, end)
+        chosen = np.searchsorted(cumulative, unit[:, 0] * cumulative[-1], side="right").clip(max=len(cumulative) - 1)
+        barycentric = cube_to_simplex(unit[:, 1:])
+        return PointSet(
+            np.einsum("nk,nkc->nc", barycentric, nodes[union.vertices[chosen]]),
+            np.full(len(unit), weight),
+            None if normals is None else normals[chosen, 0],
+            union.owner[chosen],
+        )
+
+    return PointSequence.weighing(weight, sampling.points, draw)
 
 
 def _densities(nodes: Floats, block: Block, points: Floats) -> tuple[Floats, Floats | None]:

@@ -16,7 +16,7 @@ from pescitrain.geometry.conversion import MeshFile
 from pescitrain.geometry.domain import Names, Sampling, split_names
 from pescitrain.geometry.integration import Block, quadrature_points, sampled_points, signed_measures
 from pescitrain.geometry.locate import Locator
-from pescitrain.geometry.points import Floats, Integers, PointSet
+from pescitrain.geometry.points import Floats, Integers, PointSequence, PointSet
 from pescitrain.geometry.reading import FilePath, on_root, read_mesh_file
 from pescitrain.geometry.shaping import flatten, orient
 from pescitrain.geometry.topology import Facets, build_facets, fit_width, reversed_rows, same_side
@@ -155,6 +155,12 @@ class Mesh:
 
         Raises MeshError for an unknown name, ProblemError for ``grid``.
         """
+        return self.interior_sequence(name, sampling, seed).whole()
+
+    def interior_sequence(
+        self, name: Names = None, sampling: Sampling = DEFAULT_SAMPLING, seed: int = 0
+    ) -> PointSequence:
+        """The points of :meth:`interior`, to be drawn in parts. Not collective; raises as that does."""
         blocks = self._cell_blocks(self.region_cells(name))
         return self._points(blocks, sampling, seed, f"interior:{_label(name, 'interior')}")
 
@@ -166,11 +172,17 @@ class Mesh:
 
         Raises MeshError for an unknown name and for a group that is not on facets of cells, ProblemError for ``grid``.
         """
+        return self.boundary_sequence(name, sampling, seed).whole()
+
+    def boundary_sequence(
+        self, name: Names = None, sampling: Sampling = DEFAULT_SAMPLING, seed: int = 0
+    ) -> PointSequence:
+        """The points of :meth:`boundary`, to be drawn in parts. Not collective; raises as that does."""
         vertices, owners = self._oriented_facets(name)
         if self.dimension == 1:
             centres = self.nodes[self.cells["line"]].mean(axis=1)
             x = self.nodes[vertices[:, 0]]
-            return PointSet(x, np.ones(len(x)), np.sign(x - centres[owners]), owners)
+            return PointSequence.of(PointSet(x, np.ones(len(x)), np.sign(x - centres[owners]), owners))
         lengths = (vertices >= 0).sum(axis=1)
         blocks: list[Block] = []
         for length in np.unique(lengths).tolist():
@@ -253,7 +265,7 @@ class Mesh:
             start += len(rows)
         return blocks
 
-    def _points(self, blocks: list[Block], sampling: Sampling, seed: int, label: str) -> PointSet:
+    def _points(self, blocks: list[Block], sampling: Sampling, seed: int, label: str) -> PointSequence:
         if not blocks:
             raise MeshError(f"'{label.partition(':')[2]}' has no cells in {self.source}.")
         if sampling.kind == "grid":

@@ -1,15 +1,23 @@
-"""Points with weights, normals and owners: all that the rest of the program sees of a geometry."""
+"""Points with weights, normals and owners, and sets that are drawn in parts: all that one sees of a geometry."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+
+def share(count: int, rank: int, size: int) -> tuple[int, int]:
+    """The first of the ``count`` samples of one of ``size`` ranks, and the end of them."""
+    if not 0 <= rank < size:
+        raise ValueError(f"rank {rank} is not one of {size} ranks")
+    return count * rank // size, count * (rank + 1) // size
 
 
 @dataclass(frozen=True)
@@ -51,9 +59,7 @@ class PointSet:
 
         Not collective. The shares of ranks 0, 1, …, size-1, one after the other, are this set for every ``size``.
         """
-        if not 0 <= rank < size:
-            raise ValueError(f"rank {rank} is not one of {size} ranks")
-        return self.take(slice(rank * len(self) // size, (rank + 1) * len(self) // size))
+        return self.take(slice(*share(len(self), rank, size)))
 
     @staticmethod
     def concatenate(parts: Sequence[PointSet]) -> PointSet:
@@ -66,3 +72,61 @@ class PointSet:
             np.concatenate(normals) if len(normals) == len(parts) else None,
             np.concatenate(cells) if len(cells) == len(parts) else None,
         )
+
+
+@dataclass(frozen=True)
+class PointSequence:
+    """Points of a set in their order, any part of which is drawn without the rest.
+
+    Attributes
+    ----------
+    count : int             N
+    measure : float         the measure of the set: the sum of the weights of all N
+    draw : (int, int) -> PointSet       the points begin, …, end - 1. Not collective
+    """
+
+    count: int
+    measure: float
+    draw: Callable[[int, int], PointSet]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def whole(self) -> PointSet:
+        """All points. Not collective."""
+        return self.draw(0, self.count)
+
+    def slice(self, rank: int, size: int) -> PointSet:
+        """As :meth:`PointSet.slice`, of which nothing else is drawn. Not collective."""
+        return self.draw(*share(self.count, rank, size))
+
+    @staticmethod
+    def of(points: PointSet) -> PointSequence:
+        """Points that are at hand; a part of them is a copy."""
+
+        def draw(begin: int, end: int) -> PointSet:
+            return points if (begin, end) == (0, len(points)) else points.take(np.arange(begin, end))
+
+        return PointSequence(len(points), points.measure, draw)
+
+    @staticmethod
+    def weighing(weight: float, count: int, draw: Callable[[int, int], PointSet]) -> PointSequence:
+        """``count`` points that all have this weight."""
+        # The sum of an array of them, without the array.
+        return PointSequence(count, float(np.broadcast_to(weight, count).sum()), draw)
+
+    @staticmethod
+    def concatenate(parts: Sequence[PointSequence]) -> PointSequence:
+        """The union of disjoint sets, in order, as :meth:`PointSet.concatenate`."""
+        if len(parts) == 1:
+            return parts[0]
+        *starts, count = accumulate((len(part) for part in parts), initial=0)
+
+        def draw(begin: int, end: int) -> PointSet:
+            cuts = [
+                [min(max(at - start, 0), len(part)) for at in (begin, end)]
+                for part, start in zip(parts, starts, strict=True)
+            ]
+            return PointSet.concatenate([part.draw(*cut) for part, cut in zip(parts, cuts, strict=True)])
+
+        return PointSequence(count, sum(part.measure for part in parts), draw)

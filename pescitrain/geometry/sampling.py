@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 
 import numpy as np
@@ -17,31 +16,54 @@ def generator(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
-def unit_points(count: int, dimension: int, kind: str, seed: int, name: str) -> Floats:
-    """``count`` points (count, dimension) of the unit cube; not collective, the same on every rank.
+def unit_points(
+    count: int, dimension: int, kind: str, seed: int, name: str, begin: int = 0, end: int | None = None
+) -> Floats:
+    """Points ``begin``, …, ``end`` - 1 (all by default) of ``count`` of the unit cube: (end - begin, dimension).
 
-    ``uniform``, scrambled ``sobol`` and ``halton``, and ``latin`` depend on seed and name; ``hammersley`` on neither.
+    Not collective, the same on every rank. ``uniform``, scrambled ``sobol`` and ``halton``, and ``latin`` depend on
+    seed and name; ``hammersley`` on neither. A Latin hypercube is drawn whole and cut, as each point depends on all.
     """
-    if dimension == 0:
-        return np.zeros((count, 0))
+    end = count if end is None else end
+    if dimension == 0 or begin == end:
+        return np.zeros((end - begin, dimension))
+    if kind == "hammersley":
+        return hammersley(count, dimension, begin, end)
     random = generator(seed, name)
     if kind == "uniform":
-        return random.random((count, dimension))
-    if kind == "hammersley":
-        return hammersley(count, dimension)
+        return uniform(random, begin, end, dimension)
     if kind == "sobol":
-        # A whole power of two, cut: the same points as asking for `count`, without the warning about balance.
-        return qmc.Sobol(dimension, rng=random).random_base2(math.ceil(math.log2(count)))[:count]
+        return _sobol(qmc.Sobol(dimension, rng=random), begin, end)
     if kind == "halton":
-        return qmc.Halton(dimension, rng=random).random(count)
+        engine = qmc.Halton(dimension, rng=random)
+        engine.num_generated = begin  # fast_forward would draw and drop what lies before
+        return engine.random(end - begin)
     if kind == "latin":
-        return qmc.LatinHypercube(dimension, rng=random).random(count)
+        return qmc.LatinHypercube(dimension, rng=random).random(count)[begin:end].copy()
     raise ProblemError(f"'{kind}' sampling does not exist here; use uniform, sobol, hammersley, halton or latin.")
 
 
-def hammersley(count: int, dimension: int) -> Floats:
-    """The Hammersley set (count, dimension): (i + 1/2)/N, then van der Corput numbers of i in bases 2, 3, 5, …"""
-    indices = np.arange(count)
+def uniform(random: np.random.Generator, begin: int, end: int, dimension: int) -> Floats:
+    """Rows ``begin``, …, ``end`` - 1 of the uniform numbers (N, dimension) that a new generator gives."""
+    bits = random.bit_generator
+    assert isinstance(bits, np.random.PCG64)
+    bits.advance(begin * dimension)  # one step for each number
+    return random.random((end - begin, dimension))
+
+
+def _sobol(engine: qmc.Sobol, begin: int, end: int) -> Floats:
+    """The first point is drawn on its own: of a number from the start that is no power of two, SciPy warns."""
+    if begin:
+        return engine.fast_forward(begin).random(end - begin)
+    return np.concatenate([engine.random(1), engine.random(end - 1)])
+
+
+def hammersley(count: int, dimension: int, begin: int = 0, end: int | None = None) -> Floats:
+    """The Hammersley set (count, dimension): (i + 1/2)/N, then van der Corput numbers of i in bases 2, 3, 5, …
+
+    ``begin``, ``end``: only these points of it.
+    """
+    indices = np.arange(begin, count if end is None else end)
     columns = [(indices + 0.5) / count]
     columns += [van_der_corput(indices, base) for base in primes(dimension - 1)]
     return np.stack(columns, axis=1)

@@ -100,7 +100,7 @@ def build_in(
         device = find_device(settings.device, rank_on_machine)
         surrogate = create_surrogate(problem, settings, domain, lifting, network).to(device)
         parameters = FlatParameters(surrogate.networks, list(unknowns.items()))
-        samples = sample(problem, settings, domain, surrogate, mpi_comm)
+    samples = sample(problem, settings, domain, surrogate, mpi_comm)
     evaluator = Evaluator(problem, surrogate, parameters, samples, mpi_comm)
     if settings.sample_batch:
         evaluator.batches = Batches(samples, mpi_comm, settings.sample_batch, settings.seed)

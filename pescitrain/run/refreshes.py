@@ -13,6 +13,7 @@ import numpy as np
 from pescitrain.errors import OptionError
 from pescitrain.evaluation.attention import ResidualAttention
 from pescitrain.evaluation.causality import CausalWeights
+from pescitrain.evaluation.chunks import TermSamples
 from pescitrain.evaluation.continuation import Continuation
 from pescitrain.evaluation.refinement import ResidualRefinement
 from pescitrain.evaluation.refresh import Refresh, Samples
@@ -24,7 +25,6 @@ from pescitrain.run.checkpoint import State
 from pescitrain.run.networks import bounding_box
 from pescitrain.run.options import Settings
 from pescitrain.run.sampling import numbers_by_name, samples_at_a_time, sampling_plan, term_weights
-from pescitrain.solvers.outcome import Memory
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Refreshes:
         if state.samples:
             for item in self.items:
                 item.resume(state.rounds.get(item.name, 0))
-            self._restore(state.samples)
+            self._restore(state)
             return
         for item in self.items:
             item.begin(state.theta)
@@ -98,40 +98,39 @@ class Refreshes:
         return state.refreshed.get(item.name, 0) + item.interval
 
     def _keep(self, state: State) -> None:
-        """Points, their weights and the multipliers of all terms, for a checkpoint."""
+        """Points, their weights and the multipliers of all terms but data, for a checkpoint."""
         if self.items:
+            state.measures = {f"{place}": samples.measure for place, samples in self._moving()}
             state.samples = {
-                f"{place} {what}": [np.asarray(array, dtype=np.float64).reshape(-1)]
-                for place, samples in enumerate(self.samples.evaluator.samples)
+                f"{place} {what}": array
+                for place, samples in self._moving()
                 for what, array in (
                     ("x", samples.points.x),
                     ("weights", samples.points.weights),
                     ("normals", samples.points.normals),
                     ("cells", samples.points.cells),
-                    ("partners", samples.partners),
                     ("multipliers", samples.multipliers),
                 )
                 if array is not None
             }
 
-    def _restore(self, kept: Memory) -> None:
-        for place, samples in enumerate(self.samples.evaluator.samples):
-            dimension = samples.points.x.shape[1]
-
-            def array(what: str, place: int = place) -> np.ndarray | None:
-                return kept[f"{place} {what}"][0] if f"{place} {what}" in kept else None
-
-            def rows(what: str, dimension: int = dimension) -> np.ndarray | None:
-                flat = array(what)
-                return None if flat is None else flat.reshape(-1, dimension)
-
-            x, weights, cells = (
-                kept[f"{place} x"][0].reshape(-1, dimension),
-                kept[f"{place} weights"][0],
-                array("cells"),
+    def _restore(self, state: State) -> None:
+        for place, samples in self._moving():
+            kept = {what: state.samples.get(f"{place} {what}") for what in ("normals", "cells", "multipliers")}
+            normals, cells, multipliers = kept.values()
+            points = PointSet(
+                state.samples[f"{place} x"],
+                state.samples[f"{place} weights"].ravel(),
+                normals,
+                None if cells is None else cells.ravel().astype(np.int64),
             )
-            points = PointSet(x, weights, rows("normals"), None if cells is None else cells.astype(np.int64))
-            self.samples.place(samples, points, rows("partners"), array("multipliers"))
+            factors = None if multipliers is None else multipliers.ravel()
+            self.samples.place_union(samples, [points], state.measures[f"{place}"], factors)
+
+    def _moving(self) -> list[tuple[int, TermSamples]]:
+        """The terms with points that are drawn, and their places."""
+        everything = enumerate(self.samples.evaluator.samples)
+        return [(place, samples) for place, samples in everything if samples.term.place != "points"]
 
 
 def create_refreshes(setup: Setup, settings: Settings) -> Refreshes:
@@ -209,7 +208,7 @@ def _moving_points(samples: Samples, settings: Settings) -> Refresh:
         return ResidualResampling(samples, interval, settings.sample_adapt_power, settings.sample_adapt_uniform)
     if settings.sample_adapt == "fresh":
         return FreshPoints(samples, interval)
-    most = max((len(equation.points) for equation in samples.interior), default=0)
+    most = max((equation.count for equation in samples.interior), default=0)
     limit = 2 * most if settings.sample_adapt_limit is None else settings.sample_adapt_limit
     if limit <= most:
         raise OptionError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from mpi4py import MPI
@@ -16,6 +17,7 @@ from pescitrain.problem import (
     Problem,
     Surrogate,
 )
+from pescitrain.run.agreement import together
 from pescitrain.run.options import Settings
 
 Array = NDArray[np.float64]
@@ -24,7 +26,7 @@ Array = NDArray[np.float64]
 def sample(
     problem: Problem, settings: Settings, domain: Box | Mesh, surrogate: Surrogate, comm: MPI.Intracomm
 ) -> list[TermSamples]:
-    """The terms of a problem with the points that the options ask for. Not collective, unless data or equations are.
+    """The terms of a problem with the points that the options ask for. Collective.
 
     Raises
     ------
@@ -32,7 +34,8 @@ def sample(
     """
     plan = sampling_plan(settings, isinstance(domain, Mesh))
     chunk_size, weights = samples_at_a_time(settings), term_weights(settings)
-    return sample_terms(problem, surrogate, domain, plan, comm.rank, comm.size, chunk_size, weights)
+    agreed = partial(together, comm, settings.problem)
+    return sample_terms(problem, surrogate, domain, plan, comm, chunk_size, weights, agreed)
 
 
 def samples_at_a_time(settings: Settings) -> int:

@@ -105,7 +105,6 @@ class Training:
         self.mark = checkpoint.fingerprint(setup.system.layout, setup.evaluator)
         self.last_good: np.ndarray = state.theta
         self.refreshes = refreshes
-        self._forget_points()
         self._best = Best()
         self._finest = setup if settings.hier_nested else None
         if settings.hier_nested:
@@ -215,14 +214,7 @@ class Training:
         if self.setup is not self._finest:
             self.setup.destroy()
         self.setup, self.refreshes = setup, refreshes
-        self._forget_points()
         self.history.follow(setup)
-
-    def _forget_points(self) -> None:
-        """Those of other ranks, where none will move: no rank holds more than its share."""
-        if not self.refreshes.items and not self.state.samples:
-            for samples in self.setup.evaluator.samples:
-                samples.forget_points()
 
     def _put(self, theta: np.ndarray) -> None:
         self.setup.evaluator.parameters.put(theta)

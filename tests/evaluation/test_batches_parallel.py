@@ -44,9 +44,9 @@ def test_the_batches_of_an_epoch_are_all_samples_once(comm, name):
             batches.show(number)
             members.append([batches.members(term) for term in range(len(whole.samples))])
         for term, samples in enumerate(whole.samples):
-            if len(samples.points) >= batches.count:
+            if samples.count >= batches.count:
                 together = np.concatenate([batch[term] for batch in members])
-                assert np.array_equal(np.sort(together), np.arange(len(samples.points)))
+                assert np.array_equal(np.sort(together), np.arange(samples.count))
             else:
                 assert all(len(batch[term]) == 1 for batch in members)
     gradient = whole.objective_gradient(theta)[1]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from mpi4py import MPI
-from toys import CASES, samples_of, start
+from toys import CASES, points_of, samples_of, start
 
 from pescitrain.evaluation.resampling import FreshPoints
 
@@ -19,22 +19,23 @@ def redrawn(comm, name, round=1, seed=0, theta=None):
 def test_all_terms_but_data_get_as_many_new_points_on_the_same_places(comm):
     for name in ("poisson", "inverse", "wave, periodic term"):
         before, after = CASES[name].build(comm, interior=40, boundary=20), redrawn(comm, name)
-        for old, new in zip(before.samples, after.samples, strict=True):
-            assert len(new.points) == len(old.points)
+        for term, (old, new) in enumerate(zip(before.samples, after.samples, strict=True)):
+            first, second = points_of(before, term), points_of(after, term)
+            assert len(second) == len(first)
             if new.term.place == "points":
-                assert np.array_equal(new.points.x, old.points.x)
+                assert np.array_equal(second.x, first.x)
                 continue
-            assert not np.isin(old.points.x, new.points.x).all(axis=1).any()
-            assert new.points.measure == pytest.approx(old.points.measure)
-            if old.points.normals is not None and len(np.unique(old.points.normals, axis=0)) == 1:
-                assert np.array_equal(new.points.normals, old.points.normals)
+            assert not np.isin(first.x, second.x).all(axis=1).any()
+            assert second.measure == pytest.approx(first.measure)
+            if first.normals is not None and len(np.unique(first.normals, axis=0)) == 1:
+                assert np.array_equal(second.normals, first.normals)
             if old.partners is not None:
                 np.testing.assert_allclose(new.partners - new.points.x, old.partners - old.points.x, atol=1e-15)
 
 
 def test_the_round_and_the_seed_choose_them(comm):
     first, again, second, other = (
-        redrawn(comm, "poisson", r, s).samples[0].points.x for r, s in ((1, 0), (1, 0), (2, 0), (1, 5))
+        points_of(redrawn(comm, "poisson", r, s)).x for r, s in ((1, 0), (1, 0), (2, 0), (1, 5))
     )
     assert np.array_equal(first, again)
     assert not np.isin(first, second).any()

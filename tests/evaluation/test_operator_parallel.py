@@ -67,7 +67,7 @@ def build(shape="more of all than basis functions", comm=MPI.COMM_SELF, residual
     parameters = FlatParameters(surrogate.networks)
     parameters.put(parameters.current() + 0.3 * np.random.default_rng(5).standard_normal(parameters.size))
     plan = SamplingPlan(Sampling(1), Sampling(1), 0)
-    samples = sample_terms(problem, surrogate, problem.domain(), plan, comm.rank, comm.size, chunk_size)
+    samples = sample_terms(problem, surrogate, problem.domain(), plan, comm, chunk_size)
     return Evaluator(problem, surrogate, parameters, samples, comm)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from mpi4py import MPI
-from toys import CASES, Case, Toy, samples_of, start
+from toys import CASES, Case, Toy, points_of, samples_of, start
 
 from pescitrain.evaluation.resampling import ResidualResampling
 from pescitrain.problem import Dirichlet, Residual
@@ -22,7 +22,7 @@ def moved(comm, case=PEAK, power=1.0, uniform=1.0, round=1, seed=0, interior=400
 
 
 def radius(evaluator):
-    return np.linalg.norm(evaluator.samples[0].points.x, axis=1)
+    return np.linalg.norm(points_of(evaluator).x, axis=1)
 
 
 def test_points_gather_where_the_residual_is_large(comm):
@@ -40,25 +40,26 @@ def test_a_large_uniform_part_leaves_them_uniform(comm):
 def test_they_are_the_same_for_any_number_of_ranks(comm):
     shared, theta = moved(comm)
     serial, _ = moved(MPI.COMM_SELF, theta=theta)
-    for one, other in zip(shared.samples, serial.samples, strict=True):
-        assert np.array_equal(one.points.x, other.points.x)
-        assert np.array_equal(one.points.weights, other.points.weights)
+    for term in range(len(serial.samples)):
+        one, other = points_of(shared, term), points_of(serial, term)
+        assert np.array_equal(one.x, other.x)
+        assert np.array_equal(one.weights, other.weights)
     assert shared.objective(theta).objective == pytest.approx(serial.objective(theta).objective, rel=1e-12)
 
 
 def test_number_and_measure_stay_and_boundaries_keep_their_points(comm):
     before, (after, _) = PEAK.build(comm, interior=400), moved(comm)
-    inside, boundary = after.samples
-    assert len(inside.points) == len(before.samples[0].points)
-    assert inside.points.measure == pytest.approx(4.0)
-    assert len(np.unique(inside.points.x, axis=0)) == len(inside.points)
-    assert np.abs(inside.points.x).max() <= 1.0
-    assert np.array_equal(boundary.points.x, before.samples[1].points.x)
+    inside = points_of(after)
+    assert len(inside) == after.samples[0].count == before.samples[0].count
+    assert inside.measure == pytest.approx(4.0)
+    assert len(np.unique(inside.x, axis=0)) == len(inside)
+    assert np.abs(inside.x).max() <= 1.0
+    assert np.array_equal(after.samples[1].points.x, before.samples[1].points.x)
 
 
 def test_the_round_and_the_seed_choose_them(comm):
     first, again, second, other = (
-        moved(comm, round=r, seed=s)[0].samples[0].points.x for r, s in ((1, 0), (1, 0), (2, 0), (1, 5))
+        points_of(moved(comm, round=r, seed=s)[0]).x for r, s in ((1, 0), (1, 0), (2, 0), (1, 5))
     )
     assert np.array_equal(first, again)
     assert not np.isin(first, second).any()
@@ -78,7 +79,7 @@ def test_what_was_known_at_the_old_points_is_forgotten(comm):
 
 def test_the_pass_over_the_candidates_is_counted(comm):
     evaluator, _ = moved(comm, interior=400)
-    inside, boundary = (len(samples.points) for samples in evaluator.samples)
+    inside, boundary = (samples.count for samples in evaluator.samples)
     assert evaluator.counters.closures == pytest.approx(4 * inside / (inside + boundary))
 
 
@@ -86,9 +87,8 @@ def test_a_residual_elsewhere_is_that_of_the_term_without_its_scale(comm):
     evaluator = CASES["two rows"].build(comm)
     theta = start(evaluator)
     samples = evaluator.samples[0]
-    share = samples.points.slice(comm.rank, comm.size)
-    rows = evaluator.residual_at(theta, samples, share.x)
-    scale = np.sqrt(samples.term.weight * share.weights / samples.points.measure)
+    rows = evaluator.residual_at(theta, samples, samples.points.x)
+    scale = np.sqrt(samples.term.weight * samples.points.weights / samples.measure)
     expected = evaluator.residual(theta)[: rows.size].reshape(rows.shape)
     np.testing.assert_allclose(rows * scale[:, None], expected, rtol=1e-12, atol=1e-13)
     assert evaluator.residual_at(theta, samples, np.zeros((0, 2))).shape == (0, 2)
@@ -97,4 +97,4 @@ def test_a_residual_elsewhere_is_that_of_the_term_without_its_scale(comm):
 def test_where_the_residual_vanishes_nobody_is_drawn_without_a_uniform_part(comm):
     half = Case(lambda: Toy([Residual(lambda u, x: u * 0 + x.clamp(min=0.0))]))
     evaluator, _ = moved(comm, half, uniform=0.0)
-    assert evaluator.samples[0].points.x[:, 0].min() > 0.0
+    assert points_of(evaluator).x[:, 0].min() > 0.0

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from mpi4py import MPI
-from toys import CASES, Case, Toy, samples_of, start
+from toys import CASES, Case, Toy, points_of, samples_of, start
 
 from pescitrain.evaluation.attention import ResidualAttention
 from pescitrain.evaluation.causality import CausalWeights
 from pescitrain.evaluation.refinement import ResidualRefinement
+from pescitrain.evaluation.shares import gather_points
 from pescitrain.problem import Initial, Residual
 
 pytestmark = pytest.mark.parallel
@@ -29,8 +30,8 @@ def sizes(evaluator, theta):
     serial = EVOLUTION.build(MPI.COMM_SELF, interior=60, chunk_size=9)
     rows, result = serial.residual(theta), []
     for samples, weight in zip(serial.samples[:2], (2.0, 1.0), strict=True):
-        part, rows = np.split(rows, [len(samples.points) * samples.rows])
-        result.append(np.linalg.norm(part.reshape(-1, samples.rows), axis=1) / np.sqrt(weight / len(samples.points)))
+        part, rows = np.split(rows, [samples.count * samples.rows])
+        result.append(np.linalg.norm(part.reshape(-1, samples.rows), axis=1) / np.sqrt(weight / samples.count))
     return result
 
 
@@ -74,16 +75,16 @@ def test_the_gradient_is_that_of_the_weighted_objective(comm):
 def test_a_pass_over_the_equations_is_counted(comm):
     evaluator, theta = build(comm)
     ResidualAttention(samples_of(evaluator), 1, 0.5, 0.5).refresh(theta, 1)
-    assert evaluator.counters.closures == pytest.approx(120 / (120 + len(evaluator.samples[2].points)))
+    assert evaluator.counters.closures == pytest.approx(120 / (120 + evaluator.samples[2].count))
 
 
 def test_points_that_are_added_start_with_the_weight_one(comm):
     evaluator, theta = build(comm)
     samples = samples_of(evaluator)
     ResidualAttention(samples, 1, 0.5, 0.4).refresh(theta, 1)
-    before = evaluator.samples[0].multipliers
+    before = gather_points(evaluator.samples[0], comm)[1]
     ResidualRefinement(samples, 1, 8, 100).refresh(theta, 1)
-    after = evaluator.samples[0].multipliers
+    after = gather_points(evaluator.samples[0], comm)[1]
     assert np.array_equal(after[:60], before)
     assert np.array_equal(after[60:], np.ones(8))
 
@@ -95,8 +96,8 @@ def causal(evaluator, slices, tolerances):
 def expected_weights(evaluator, theta, slices, tolerance):
     """By the formula, sample by sample."""
     places, losses = [], np.zeros(slices)
-    for samples, size, factor in zip(evaluator.samples, sizes(evaluator, theta), (2.0, 1.0), strict=False):
-        place = np.minimum((samples.points.x[:, 1] * slices).astype(int), slices - 1)
+    for term, (size, factor) in enumerate(zip(sizes(evaluator, theta), (2.0, 1.0), strict=True)):
+        place = np.minimum((points_of(evaluator, term).x[:, 1] * slices).astype(int), slices - 1)
         losses += factor * np.array([np.mean(size[place == k] ** 2) for k in range(slices)])
         places.append(place)
     return [np.exp(-tolerance * np.array([losses[:k].sum() for k in place])) for place in places]
@@ -137,7 +138,7 @@ def test_they_are_the_same_for_any_number_of_ranks(comm):
 def test_a_residual_elsewhere_has_no_weight(comm):
     evaluator, theta = build(comm)
     samples = samples_of(evaluator)
-    points = evaluator.samples[0].points
+    points = evaluator.samples[0].points.x
     before = samples.residual_size(theta, evaluator.samples[0], points)
     ResidualAttention(samples, 1, 0.5, 0.1).refresh(theta, 1)
     assert np.array_equal(samples.residual_size(theta, evaluator.samples[0], points), before)
@@ -146,6 +147,6 @@ def test_a_residual_elsewhere_has_no_weight(comm):
 def test_periodic_partners_stay(comm):
     evaluator = CASES["wave, periodic term"].build(comm)
     theta = start(evaluator)
-    partners = evaluator.samples[2].partners.copy()
+    partners = evaluator.samples[2].partners
     ResidualAttention(samples_of(evaluator), 1, 0.5, 0.5).refresh(theta, 1)
     assert np.array_equal(evaluator.samples[2].partners, partners)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from mpi4py import MPI
 from toys import CASES, Toy, mlp
 
 from pescitrain.errors import ProblemError
 from pescitrain.evaluation.residuals import Residuals
-from pescitrain.evaluation.restriction import everywhere
 from pescitrain.evaluation.samples import SamplingPlan, sample_terms, samples_at
 from pescitrain.geometry import Box, Sampling
 from pescitrain.networks import Components, Laplacian
@@ -18,24 +18,21 @@ from pescitrain.problem.surrogate import network_outputs
 PLAN = SamplingPlan(Sampling(9, "hammersley"), Sampling(8, "hammersley"), 0)
 
 
-def sample(problem, rank=0, size=1, chunk_size=100, plan=PLAN, domain=None):
+def sample(problem, chunk_size=100, plan=PLAN, domain=None):
     lifting = problem.lifting()
     networks = {
         name: mlp()(problem.domain(), network_outputs(fields, lifting), 0)
         for name, fields in problem.networks_of_fields().items()
     }
     surrogate = Surrogate(problem, networks, lifting)
-    return sample_terms(problem, surrogate, domain or problem.domain(), plan, rank, size, chunk_size)
+    return sample_terms(problem, surrogate, domain or problem.domain(), plan, MPI.COMM_SELF, chunk_size)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 12])
 @pytest.mark.parametrize("chunk_size", [1, 2, 4, 100])
-def test_the_chunks_of_all_ranks_are_the_points_in_order(size, chunk_size):
+def test_the_chunks_are_the_points_in_order(chunk_size):
     problem = CASES["poisson"].problem()
-    whole = sample(problem)
-    parts = [sample(problem, rank, size, chunk_size) for rank in range(size)]
-    for term, samples in enumerate(whole):
-        chunks = [chunk for part in parts for chunk in part[term].chunks]
+    for samples, cut in zip(sample(problem), sample(problem, chunk_size), strict=True):
+        chunks = cut.chunks
         assert torch.equal(torch.cat([c.x for c in chunks]), torch.from_numpy(samples.points.x))
         assert torch.equal(torch.cat([c.scale for c in chunks]), samples.chunks[0].scale)
         if samples.points.normals is not None:
@@ -44,9 +41,7 @@ def test_the_chunks_of_all_ranks_are_the_points_in_order(size, chunk_size):
         sizes = [c.samples for c in chunks]
         assert max(sizes) <= chunk_size
         assert min(sizes) >= 1
-        for part in parts:
-            own = [c.samples for c in part[term].chunks]
-            assert not own or max(own) - min(own) <= 1
+        assert max(sizes) - min(sizes) <= 1
 
 
 def test_embedded_coordinates_and_liftings_are_those_of_the_points_of_the_chunk():
@@ -125,8 +120,7 @@ def test_boundaries_of_different_size_are_not_translates():
 
 def test_data_are_points_of_equal_weight_with_their_values():
     x, values = np.random.default_rng(0).uniform(-1, 1, (5, 2)), np.arange(5.0)
-    parts = [sample(Toy([Data(x, values, weight=2.0)]), rank, 2, 2)[0] for rank in range(2)]
-    chunks = [chunk for part in parts for chunk in part.chunks]
+    chunks = sample(Toy([Data(x, values, weight=2.0)]), 2)[0].chunks
     assert torch.equal(torch.cat([c.x for c in chunks]), torch.from_numpy(x))
     assert torch.equal(torch.cat([c.data for c in chunks if c.data is not None]), torch.from_numpy(values))
     expected = torch.full((5,), (2.0 / 5) ** 0.5, dtype=torch.float64)
@@ -240,27 +234,3 @@ def test_an_interior_term_can_be_looked_at_anywhere_unscaled():
     scale = torch.cat([chunk.scale for chunk in samples.chunks])
     expected = (rows(samples) / scale[:, None])[::2]
     torch.testing.assert_close(rows(moved), expected, rtol=1e-12, atol=1e-14)
-
-
-def test_forgotten_points_leave_the_chunks_and_the_counts():
-    evaluator, whole = (CASES["wave, periodic term"].build(chunk_size=4) for _ in range(2))
-    for samples in evaluator.samples:
-        samples.forget_points()
-        assert len(samples.points) == 0
-    assert [s.count for s in evaluator.samples] == [len(s.points) for s in whole.samples]
-    assert evaluator.residual_count == whole.residual_count
-    theta = whole.parameters.current()
-    assert evaluator.objective(theta).objective == whole.objective(theta).objective
-    held = max(chunk.x.untyped_storage().nbytes() for samples in evaluator.samples for chunk in samples.chunks)
-    assert held == max(chunk.x.nbytes for samples in evaluator.samples for chunk in samples.chunks)
-
-
-def test_forgotten_points_are_drawn_again_for_who_needs_them():
-    evaluator, whole = (CASES["wave, periodic term"].build(chunk_size=4) for _ in range(2))
-    for samples in evaluator.samples:
-        samples.forget_points()
-    for samples, expected in zip(everywhere(evaluator, evaluator.comm), whole.samples, strict=True):
-        np.testing.assert_array_equal(samples.points.x, expected.points.x)
-        assert (samples.partners is None) == (expected.partners is None)
-        assert len(samples.chunks) == len(expected.chunks)
-    assert all(len(samples.points) == 0 for samples in evaluator.samples)

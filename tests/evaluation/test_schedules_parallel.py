@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from mpi4py import MPI
-from toys import CASES, Case, Toy, samples_of, start
+from toys import CASES, Case, Toy, points_of, samples_of, start
 
 from pescitrain.evaluation.continuation import Continuation
 from pescitrain.evaluation.resampling import FreshPoints, ResidualResampling
@@ -29,7 +29,7 @@ def test_a_window_holds_all_points_of_the_equations_and_the_last_is_the_whole(co
     before = CASES["wave, periodic term"].build(comm, interior=40)
     for round in range(4):
         evaluator, _, method = windows(comm, round)
-        points = evaluator.samples[0].points
+        points = points_of(evaluator)
         time = points.x[:, 1]
         assert len(time) == 40
         # Hammersley's set has van der Corput's numbers in the second coordinate: they miss the end by 1/64.
@@ -45,15 +45,15 @@ def test_points_that_move_stay_in_the_window(comm):
     evaluator, samples, _ = windows(comm, 1)
     for method in (ResidualResampling(samples, 1, 1.0, 1.0), FreshPoints(samples, 1)):
         method.refresh(start(evaluator), 1)
-        assert evaluator.samples[0].points.x[:, 1].max() <= 0.5
-        assert evaluator.samples[0].points.measure == pytest.approx(1.0)
+        assert points_of(evaluator).x[:, 1].max() <= 0.5
+        assert points_of(evaluator).measure == pytest.approx(1.0)
 
 
 def test_after_a_restart_new_points_lie_in_the_same_window(comm):
     evaluator, samples, method = windows(comm, 0)
     method.resume(2)
     FreshPoints(samples, 1).refresh(start(evaluator), 1)
-    assert 0.5 < evaluator.samples[0].points.x[:, 1].max() <= 0.75
+    assert 0.5 < points_of(evaluator).x[:, 1].max() <= 0.75
 
 
 @dataclass

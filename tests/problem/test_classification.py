@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 from toys import Toy, mlp
 
 from pescitrain.errors import ProblemError
@@ -37,7 +38,7 @@ def test_a_class_without_a_field_is_refused():
     surrogate = Surrogate(problem, {"network": mlp()(problem.domain(), 2, 0)}, None)
     plan = SamplingPlan(Sampling(4), Sampling(4), 0)
     with pytest.raises(ProblemError, match=r"class 2 needs 3 fields, there are 2"):
-        sample_terms(problem, surrogate, problem.domain(), plan, 0, 1, 10)
+        sample_terms(problem, surrogate, problem.domain(), plan, MPI.COMM_SELF, 10)
 
 
 def test_a_problem_without_data_says_what_it_needs():

@@ -59,13 +59,13 @@ def test_as_many_fields_as_quantities():
     problem = Toy([Quantities(INPUTS, VALUES)], fields=("a", "b", "c"))
     surrogate = Surrogate(problem, {"network": mlp()(problem.domain(), 3, 0)}, None)
     with pytest.raises(ProblemError, match="values of 2 quantities for 3 fields"):
-        sample_terms(problem, surrogate, problem.domain(), PLAN, 0, 1, 10)
+        sample_terms(problem, surrogate, problem.domain(), PLAN, MPI.COMM_SELF, 10)
 
 
 def test_quantities_are_weighed_by_their_deviations_and_given_in_their_units():
     problem = Quarry()
     surrogate = surrogate_of(problem)
-    samples = sample_terms(problem, surrogate, problem.domain(), PLAN, 0, 1, 3)
+    samples = sample_terms(problem, surrogate, problem.domain(), PLAN, MPI.COMM_SELF, 3)
     evaluator = Evaluator(problem, surrogate, FlatParameters(surrogate.networks), samples, MPI.COMM_SELF)
     with torch.no_grad():
         standard = surrogate.networks["network"](torch.from_numpy(INPUTS)).numpy()

@@ -140,7 +140,11 @@ def small_system(problem: Problem, meshes: Path) -> System:
     parameters = FlatParameters(surrogate.networks)
     plan = SamplingPlan(Sampling(300, "hammersley"), Sampling(60, "hammersley"), 0)
     evaluator = Evaluator(
-        problem, surrogate, parameters, sample_terms(problem, surrogate, domain, plan, 0, 1, 500), MPI.COMM_SELF
+        problem,
+        surrogate,
+        parameters,
+        sample_terms(problem, surrogate, domain, plan, MPI.COMM_SELF, 500),
+        MPI.COMM_SELF,
     )
     layout = ParameterLayout(parameters, PETSc.COMM_SELF)
     return System(evaluator, layout, decompose(parameters.layers, "layer", None, 0), None)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from run.commands import (  # pyright: ignore[reportMissingImports]
     PATIENCE_S,
     TINY,
@@ -261,3 +263,15 @@ def test_what_a_run_that_died_while_it_renamed_has_left_is_found(finished, tmp_p
     shutil.copytree(finished, tmp_path / f"checkpoint{left}")
     words = (*POISSON2D, "-tao_max_it", 3, "-ckpt_restart", tmp_path / "checkpoint", "-out_dir", tmp_path / "run")
     assert command(*words).code == 0
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 2**31))
+def test_the_checksum_of_points_is_the_sum_of_those_of_the_shares_and_tells_points_apart(count, cut, seed):
+    rows = np.random.default_rng(seed).standard_normal((count + 2, 3))
+    cut %= len(rows)
+    whole = int(checkpoint.checksum(rows, 0))
+    assert (int(checkpoint.checksum(rows[:cut], 0)) + int(checkpoint.checksum(rows[cut:], cut))) % 2**64 == whole
+    changed = rows.copy()
+    changed[cut, 1] = np.nextafter(changed[cut, 1], np.inf)
+    for other in (rows[::-1], changed, rows[:-1]):
+        assert int(checkpoint.checksum(other, 0)) != whole

@@ -45,7 +45,7 @@ def operator(comm=MPI.COMM_SELF):
     networks = {name: MLP(box, box.outputs, 3, 4, 2, generator=generator) for name, box in scaling.items()}
     surrogate = OperatorSurrogate(problem, networks, 3, hard=False)
     plan = SamplingPlan(Sampling(1), Sampling(1), 0)
-    samples = sample_terms(problem, surrogate, problem.domain(), plan, comm.rank, comm.size, 4)
+    samples = sample_terms(problem, surrogate, problem.domain(), plan, comm, 4)
     return Evaluator(problem, surrogate, FlatParameters(surrogate.networks), samples, comm)
 
 
