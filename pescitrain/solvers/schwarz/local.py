@@ -80,11 +80,14 @@ class LocalProblem:
         x = layout.vec_from(start.theta[active])
         try:
             with evaluator.frozen(start.theta):
-                evaluator.learn(start.theta[active], start.value, start.gradient[active])
+                value = start.value
+                if evaluator.sight.own:  # of the samples that the block sees
+                    value = evaluator.objective(start.theta[active])
+                evaluator.learn(start.theta[active], value, start.gradient[active])
                 self.system.gauss_newton.forget()
                 outcome, memory = self.solver.run(x, 0, np.iinfo(np.int32).max, self.memory if keep else {})
                 z = layout.gather(x).copy()
-                if evaluator.objective(z).objective < start.value.objective:
+                if evaluator.objective(z).objective < value.objective:
                     change[active] = z - start.theta[active]
                 elif outcome.diverged:
                     trouble = outcome.reason
@@ -142,7 +145,7 @@ class LocalProblems:
         group = comm.rank * groups // comm.size
         self.group = comm.Split(group, comm.rank)
         samples = everywhere(system.evaluator, self.group)
-        work = [closure_work(system.evaluator, block.active) for block in blocks]
+        work = closure_work(system.evaluator, [block.active for block in blocks], samples, self.group)
         self.problems = {
             place: LocalProblem(system, blocks[place], prefix, samples, self.group)
             for place in shares(work, groups)[group]
