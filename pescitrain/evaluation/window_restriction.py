@@ -69,7 +69,6 @@ class Sight:
             "points": PointSet(nowhere, np.zeros(0)),
             "partners": None if samples.partners is None else nowhere,
             "chunks": chunks,
-            "draw": None,
         }
         return SeenSamples(**known, seen=comm.allreduce(here), first=comm.exscan(here) or 0)
 
