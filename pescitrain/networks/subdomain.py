@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -38,7 +39,7 @@ class SubdomainJets:
     count: int  # M
     rest: Tensor | None = None  # (C, outputs, M)
 
-    @property
+    @cached_property
     def here(self) -> Tensor:
         """(A, P): which entries are points of the subdomain."""
         return self.windows[:, :, 0].abs().amax(0) > 0.0
