@@ -27,18 +27,29 @@ RIDGES = 6
 def least_squares_start(system: System) -> Array:
     """θ (n,) of the modules with other output layers, or as it is where those would not lower φ. Collective.
 
-    One Gauss–Newton step in the output layers, which solves for them where the equations are linear: the features of
-    the hidden layers are random ones (extreme learning machines: Dwivedi & Srinivasan, Neurocomputing 391 (2020) 96;
-    in subdomains: Dong & Li, Comput. Methods Appl. Mech. Engrg. 387 (2021) 114129). It costs a linearization, a
-    factorisation and a closure.
+    One :func:`output_layer_step`, which solves for them where the equations are linear: the features of the hidden
+    layers are random ones (extreme learning machines: Dwivedi & Srinivasan, Neurocomputing 391 (2020) 96; in
+    subdomains: Dong & Li, Comput. Methods Appl. Mech. Engrg. 387 (2021) 114129).
+    """
+    evaluator, theta = system.evaluator, system.evaluator.parameters.current()
+    change = output_layer_step(system, theta)
+    if not change.any():
+        return theta
+    better = evaluator.objective(theta + change).objective < evaluator.objective(theta).objective
+    return theta + change if better else theta
+
+
+def output_layer_step(system: System, theta: Array) -> Array:
+    """A Gauss–Newton step (n,) from θ in the output layers alone; zero where there are none. Collective.
+
+    It costs a linearization and a factorisation, and φ at θ is known afterwards.
     """
     evaluator = system.evaluator
-    parameters = evaluator.parameters
-    theta = parameters.current()
+    parameters, change = evaluator.parameters, np.zeros_like(theta)
     assert isinstance(parameters, FlatParameters)
     parts = _output_parts(parameters, evaluator.surrogate.networks)
     if not parts:
-        return theta
+        return change
     linearization = evaluator.linearize(theta)
     numbers = {name: i for i, name in enumerate(parts)}
     layers, position = [], 0
@@ -55,15 +66,13 @@ def least_squares_start(system: System) -> Array:
     where = np.concatenate([np.arange(entry.start, entry.stop)[part] for entry, part in parts.values()])
     gradient = linearization.transpose_times(linearization.residual)[where]
     ridge = RIDGE * float(cholesky.diagonal.mean())
-    moved = theta.copy()
     for _attempt in range(RIDGES):
         try:
-            moved[where] = theta[where] - cholesky.factor(ridge)(gradient)
+            change[where] = -cholesky.factor(ridge)(gradient)
             break
         except LinAlgError:  # the same on all ranks
             ridge *= 100.0
-    better = evaluator.objective(moved).objective < evaluator.objective(theta).objective
-    return moved if better else theta
+    return change
 
 
 def _output_parts(parameters: FlatParameters, networks: nn.ModuleDict) -> dict[str, tuple[Entry, slice]]:

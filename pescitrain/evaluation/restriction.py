@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,19 +17,24 @@ from pescitrain.evaluation.evaluator import Evaluator
 from pescitrain.evaluation.residuals import Residuals
 from pescitrain.evaluation.samples import fill_chunks
 from pescitrain.evaluation.shares import share_among
+from pescitrain.evaluation.window_restriction import Sight, evaluations
 from pescitrain.networks.network import Network
 from pescitrain.networks.parameters import FlatParameters, RestrictedParameters
-from pescitrain.networks.subdomain import SubdomainNetwork
+from pescitrain.networks.subdomain import SubdomainJets, SubdomainNetwork
 from pescitrain.networks.tape import Tape
 
 Array = NDArray[np.float64]
 
 
 class RestrictedEvaluator(Evaluator):
-    """An :class:`Evaluator` whose vector is a block of θ.
+    """An :class:`Evaluator` whose vector is a block of θ. Construction is collective on ``comm``.
 
     What lies before the block in a network does not change while the block is trained: its jets are computed once, in
     :meth:`frozen`, and every evaluation begins at the block.
+
+    A block with networks of subdomains has only the samples that depend on it, so that its φ is less than that of all
+    of θ by a constant; what the frozen networks of other subdomains add there is computed once as well. Its evaluations
+    count by their part of the work: points times parameters.
 
     Parameters
     ----------
@@ -44,8 +49,15 @@ class RestrictedEvaluator(Evaluator):
     ) -> None:
         assert isinstance(whole.parameters, FlatParameters)
         self.restricted = RestrictedParameters(whole.parameters, active)
+        self.sight = Sight(whole.surrogate, self.restricted)
+        part, part_of_frozen = 1.0, 0.0
+        if self.sight.own:
+            everything = _work(whole, samples, comm).sum()
+            samples = [self.sight.seen_samples(term, comm) for term in samples]
+            own, work = _numbers(whole, self.restricted), _work(whole, samples, comm)
+            part, part_of_frozen = work[own].sum() / everything, np.delete(work, own).sum() / everything
         super().__init__(whole.problem, whole.surrogate, self.restricted, samples, comm)
-        self.cost = whole.cost
+        self.cost, self.cost_of_frozen = whole.cost * float(part), whole.cost * float(part_of_frozen)
         self.all_samples = self._advanced_samples = samples
         self._rest: Array | None = None
         self.first_layers = _first_layers(whole, self.restricted)
@@ -59,6 +71,7 @@ class RestrictedEvaluator(Evaluator):
         if self._rest is None or not np.array_equal(rest, self._rest):
             self._rest = rest
             self.forget()
+            self.counters.objective += self.cost_of_frozen
             self._advanced_samples = [
                 replace(s, chunks=[self._advanced(s, chunk) for chunk in s.chunks]) for s in self.all_samples
             ]
@@ -70,8 +83,12 @@ class RestrictedEvaluator(Evaluator):
             self.samples = self.all_samples
 
     def _advanced(self, samples: TermSamples, chunk: Chunk) -> Chunk:
-        """A chunk with the jets before the block in place of those of the embedding."""
+        """A chunk with the jets before the block in place of those of the embedding, or beside those of the block."""
         jets = dict(chunk.embedded)
+        for name, jet in chunk.embedded.items():
+            network = self.surrogate.networks[name]
+            if isinstance(network, SubdomainNetwork) and isinstance(jet, SubdomainJets):
+                jets[name] = self.sight.with_rest(name, network, jet, samples.components)
         with torch.no_grad():
             for name, last in self.first_layers.items():
                 network = self.surrogate.networks[name]
@@ -101,15 +118,34 @@ def everywhere(whole: Evaluator, comm: MPI.Intracomm) -> list[TermSamples]:
     return result
 
 
-def closure_work(whole: Evaluator, active: NDArray[np.integer]) -> int:
-    """What a closure over a block costs, in parameters: those of the layers from the first active one on."""
+def closure_work(
+    whole: Evaluator, actives: Sequence[NDArray[np.integer]], samples: list[TermSamples], comm: MPI.Intracomm
+) -> list[float]:
+    """What a closure over each block costs, in points times parameters: of the subdomains in it, and of the layers of
+    other networks from the first active one on. Collective on ``comm``, whose ranks have all samples among them."""
     assert isinstance(whole.parameters, FlatParameters)
-    restricted = RestrictedParameters(whole.parameters, active)
-    first, work = _first_layers(whole, restricted), 0
-    for name in {layer.network for layer in restricted.layers}:
-        layers = [layer for layer in whole.parameters.layers if layer.network == name]
-        work += sum(layer.size for layer in layers[first.get(name, 0) :])
-    return work
+    layers, work, result = whole.parameters.layers, _work(whole, samples, comm), []
+    for active in actives:
+        restricted = RestrictedParameters(whole.parameters, active)
+        first, evaluated = _first_layers(whole, restricted), set(_numbers(whole, restricted).tolist())
+        for name in {layer.network for layer in restricted.layers} & set(first):
+            evaluated |= set([k for k, layer in enumerate(layers) if layer.network == name][first[name] :])
+        result.append(float(work[sorted(evaluated)].sum()))
+    return result
+
+
+def _work(whole: Evaluator, samples: list[TermSamples], comm: MPI.Intracomm) -> Array:
+    """(L,): the points times the parameters of each layer of θ. Collective."""
+    assert isinstance(whole.parameters, FlatParameters)
+    sizes = np.array([layer.size for layer in whole.parameters.layers])
+    return sizes * evaluations(whole.parameters, whole.surrogate, samples, comm)
+
+
+def _numbers(whole: Evaluator, restricted: RestrictedParameters) -> NDArray[np.intp]:
+    """Those of the layers of a block in θ."""
+    assert isinstance(whole.parameters, FlatParameters)
+    own = {(layer.network, layer.name) for layer in restricted.layers}
+    return np.array([k for k, layer in enumerate(whole.parameters.layers) if (layer.network, layer.name) in own])
 
 
 def _first_layers(whole: Evaluator, restricted: RestrictedParameters) -> dict[str, int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -26,7 +28,8 @@ AT_A_TIME = 1_000_000
 class SubdomainJets:
     """Where the networks of A subdomains are evaluated: up to P of M points each, and what is constant there.
 
-    A subdomain with fewer points than P has points where its window is set to zero.
+    A subdomain with fewer points than P has points where its window is set to zero. ``rest``: the jet that the frozen
+    networks of other subdomains add, where there are any.
     """
 
     subdomains: Tensor  # (A,) int64: their numbers
@@ -34,14 +37,56 @@ class SubdomainJets:
     inputs: Tensor  # (C, A, d, P): the jets of the coordinates, scaled to the support
     windows: Tensor  # (C, A, 1, P): the jets of the windows
     count: int  # M
+    rest: Tensor | None = None  # (C, outputs, M)
+
+    @cached_property
+    def here(self) -> Tensor:
+        """(A, P): which entries are points of the subdomain."""
+        return self.windows[:, :, 0].abs().amax(0) > 0.0
 
     def at(self, chosen: Tensor) -> SubdomainJets:
         """At some of the points (indices, no two alike), which are numbered anew."""
         place = torch.full((self.count,), -1, dtype=torch.int64, device=chosen.device)
         place[chosen] = torch.arange(len(chosen), device=chosen.device)
         moved = place[self.points]
-        here = (moved >= 0) & (self.windows[:, :, 0].abs().amax(0) > 0.0)
-        return _compressed(self.subdomains, here, moved, self.inputs, self.windows, len(chosen))
+        here = (moved >= 0) & self.here
+        jets = _compressed(self.subdomains, here, moved, self.inputs, self.windows, len(chosen))
+        return jets if self.rest is None else replace(jets, rest=self.rest.index_select(2, chosen))
+
+    def of(self, rows: Tensor) -> SubdomainJets:
+        """Of some of the subdomains (bool (A,)) alone."""
+        return replace(
+            self,
+            subdomains=self.subdomains[rows],
+            points=self.points[rows],
+            inputs=self.inputs[:, rows],
+            windows=self.windows[:, rows],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[SubdomainJets], numbers: Sequence[Tensor], count: int) -> SubdomainJets:
+        """Several as one; ``numbers`` (M of the part,): those of its points among all M = ``count``."""
+        entries = [part.here for part in parts]
+        owners = torch.cat([p.subdomains.unsqueeze(1).expand_as(h)[h] for p, h in zip(parts, entries, strict=True)])
+        points = torch.cat([own[p.points[h]] for p, h, own in zip(parts, entries, numbers, strict=True)])
+        inputs, windows = (
+            torch.cat([getattr(p, name).movedim(2, 3)[:, h] for p, h in zip(parts, entries, strict=True)], dim=1)
+            for name in ("inputs", "windows")
+        )
+        subdomains, rows, sizes = torch.unique(owners, return_inverse=True, return_counts=True)
+        order = torch.argsort(rows, stable=True)
+        rows = rows[order]
+        columns = torch.arange(len(rows), device=rows.device) - (sizes.cumsum(0) - sizes)[rows]
+        shape = (len(subdomains), int(sizes.max()) if len(sizes) else 0)
+        packed = points.new_zeros(shape)
+        packed[rows, columns] = points[order]
+
+        def packed_jet(values: Tensor) -> Tensor:
+            jet = values.new_zeros(len(values), *shape, values.shape[2])
+            jet[:, rows, columns] = values[:, order]
+            return jet.movedim(3, 2).contiguous()
+
+        return cls(subdomains, packed, packed_jet(inputs), packed_jet(windows), count)
 
 
 def _compressed(
@@ -150,7 +195,7 @@ class SubdomainNetwork(Network):
         self, jet: SubdomainJets, components: Components, tape: Tape, first: int = 0, last: int | None = None
     ) -> Tensor:
         """The jet (C, outputs, M) of the sum."""
-        total = jet.inputs.new_zeros(len(components), self.sizes[-1], jet.count)
+        total = jet.inputs.new_zeros(len(components), self.sizes[-1], jet.count) if jet.rest is None else jet.rest
         if not len(jet.subdomains):
             return total
         h, maps = jet.inputs, self.affine_maps(jet.subdomains)

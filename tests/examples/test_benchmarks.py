@@ -211,3 +211,19 @@ def test_the_model_of_scaling_adds_up(monkeypatch):
     assert model.seconds(1) == pytest.approx(1.0)
     # 2 s of flops, 160 messages, and 4 levels of 100 latencies and twice 0.1 s
     assert model.seconds(16) == pytest.approx(1.0 + 2.0 + 0.16 + 4.0 * (0.1 + 0.2))
+
+
+def test_time_slabs_are_tabled_with_the_path_of_a_rank_for_each():
+    words = "--problems klein_gordon --methods additive --seeds 0 -net_subdomains 1x4 -sub_tao_max_it 1"
+    header, row = lines_of("time_slabs", *words.split())
+    assert header.split() == ["klein_gordon", "parameters", "error", "iterations", "closures", "path"]
+    name, parameters, _, iterations, closures, path = row.split()
+    assert (name, parameters, iterations) == ("additive", str(4 * 105), "8")
+    assert 8 < int(path) < int(closures)
+
+
+def test_iterations_of_schwarz_are_counted_to_a_fixed_objective():
+    words = ("--along", "2", "--methods", "output", "--reduction", "0.9", "-sub_tao_max_it", "1")
+    header, row = lines_of("subdomain_schwarz", *words)
+    assert header.split() == ["subdomains", "4"]
+    assert re.fullmatch(r"output +[1-8] \(\d+\.\d s\)", row)

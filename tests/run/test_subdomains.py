@@ -1,5 +1,7 @@
 """`-net_type subdomain`: a field with many bends, on any number of ranks, and what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -134,3 +136,12 @@ def test_an_operator_has_no_networks_in_subdomains(tmp_path):
     ended = command("-problem", "advection_operator", *SIZES.split(), "-out_dir", tmp_path)
     assert ended.code == 2
     assert "an operator has a branch and a trunk" in ended.complaint
+
+
+def test_slabs_along_time_are_trained_side_by_side_and_together(tmp_path):
+    file = Path(__file__).resolve().parents[2] / "configs" / "klein_gordon_time_slabs.yaml"
+    words = "-sample_points 1000 -net_subdomains 1x4 -tao_max_it 6 -out_pictures false".split()
+    ended = command("-options_file", file, *words, "-out_dir", tmp_path)
+    assert ended.code == 0, ended.err
+    assert summary(tmp_path)["parameters"] == 4 * 151
+    assert summary(tmp_path)["rel_l2"] < 8e-3  # 2.7e-3

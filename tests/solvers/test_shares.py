@@ -26,12 +26,13 @@ def test_layers_of_equal_size_are_paired_first_with_last():
 
 def test_a_closure_of_a_layer_runs_through_all_that_follow():
     whole = CASES["two networks"].build()
-    names = {layer.network for layer in whole.parameters.layers}
-    for name in names:
-        layers = [layer for layer in whole.parameters.layers if layer.network == name]
-        sizes = [layer.size for layer in layers]
-        work = [closure_work(whole, np.arange(layer.start, layer.stop)) for layer in layers]
-        assert work == pytest.approx(np.cumsum(sizes[::-1])[::-1])
-    first = [next(layer for layer in whole.parameters.layers if layer.network == name) for name in names]
-    both = np.concatenate([np.arange(layer.start, layer.stop) for layer in sorted(first, key=lambda one: one.start)])
-    assert closure_work(whole, both) == whole.parameters.size
+    actives = [np.arange(layer.start, layer.stop) for layer in whole.parameters.layers]
+    work = np.array(closure_work(whole, actives, whole.samples, whole.comm))
+    firsts = []
+    for name in {layer.network for layer in whole.parameters.layers}:
+        numbers = [number for number, layer in enumerate(whole.parameters.layers) if layer.network == name]
+        sizes = [whole.parameters.layers[number].size for number in numbers]
+        assert work[numbers] / work[numbers[-1]] == pytest.approx(np.cumsum(sizes[::-1])[::-1] / sizes[-1])
+        firsts.append(numbers[0])
+    both = np.concatenate([actives[number] for number in sorted(firsts)])
+    assert closure_work(whole, [both], whole.samples, whole.comm) == [work[firsts].sum()]

@@ -60,7 +60,7 @@ class SchwarzAdagrad:
         """The blocks, and those of them that this rank trains. Collective."""
         self._system, self._bounds = system, Bounds.of(system.bounds, system.layout.size)
         samples = everywhere(system.evaluator, MPI.COMM_SELF)
-        work = [closure_work(system.evaluator, block.active) for block in system.blocks]
+        work = closure_work(system.evaluator, [block.active for block in system.blocks], samples, MPI.COMM_SELF)
         mine = shares(work, system.evaluator.comm.size)[system.evaluator.comm.rank]
         self._own = {
             place: RestrictedEvaluator(system.evaluator, system.blocks[place].active, samples, MPI.COMM_SELF)

@@ -9,14 +9,20 @@ from scipy.sparse import csr_array
 
 from pescitrain.algebra import Block, System
 from pescitrain.algebra.hierarchy import coarsen, finest_level, on_every_rank
+from pescitrain.algebra.least_squares_start import output_layer_step
+from pescitrain.errors import OptionError
+from pescitrain.networks.parameters import Layer
+from pescitrain.networks.subdomain import SubdomainNetwork
 from pescitrain.solvers.outcome import Array
 from pescitrain.solvers.schwarz.local import LocalProblem
 from pescitrain.solvers.schwarz.search import LineSearch, Point, point_at
 from pescitrain.solvers.schwarz.subspace import Subspace
 
-COARSE = ("none", "first", "last", "output", "interface", "gains", "network")
+COARSE = ("none", "first", "last", "output", "interface", "gains", "network", "level")
 """none; the first or the last layer of each block; the output layer; the layers in two or more blocks; one factor for
-each layer's parameters; the coarser network of the hierarchy."""
+each layer's parameters; the coarser network of the hierarchy; the coarsest level of subdomain networks.
+
+The output layers of subdomain networks are trained together by a Gauss–Newton step, which is a sparse linear system."""
 
 CoarseStep = Callable[[Point, bool], Point]
 """(start, whether to go on with the memory of the last step) -> where it ends; collective."""
@@ -28,6 +34,10 @@ def create_coarse_step(
     """The coarse step of a kind; its TAO is ``-<prefix>coarse_*``. Collective.
 
     accept: "search", a line search along the step; "copy", the step as it is.
+
+    Raises
+    ------
+    OptionError     the coarsest of one level
     """
     if kind == "none":
         return None
@@ -41,27 +51,40 @@ def create_coarse_step(
             return subspace.minimise(start, basis)
 
         return in_subspace
+    search = LineSearch(system, prefix)
+
+    def accepted(start: Point, change: Array) -> Point:
+        if not float(start.gradient @ change) < 0.0:
+            return start
+        if accept == "copy":
+            return point_at(system, start.theta + change)
+        return search.along(start, change)[0]
+
+    if kind == "output" and _subdomain_networks(system):
+        return lambda start, _: accepted(start, output_layer_step(system, start.theta))
     layers = _layers(kind, system, blocks)
     active = np.concatenate([np.arange(layer.start, layer.stop) for layer in layers]).astype(np.int32)
     problem = LocalProblem(
         system, Block("coarse", active, active), prefix, system.evaluator.samples, system.evaluator.comm
     )
-    search = LineSearch(system, prefix)
 
     def on_layers(start: Point, keep: bool) -> Point:
-        correction = problem.solve(start, keep)
+        correction = problem.solve(start.theta, start, keep)
         system.evaluator.counters.add(correction.cost)
-        if correction.trouble or not float(start.gradient @ correction.change) < 0.0:
-            return start
-        if accept == "copy":
-            return point_at(system, start.theta + correction.change)
-        return search.along(start, correction.change)[0]
+        return start if correction.trouble else accepted(start, correction.change)
 
     return on_layers
 
 
-def _layers(kind: str, system: System, blocks: Sequence[Block]) -> list:
+def _subdomain_networks(system: System) -> dict[str, SubdomainNetwork]:
+    networks = system.evaluator.surrogate.networks
+    return {name: network for name, network in networks.items() if isinstance(network, SubdomainNetwork)}
+
+
+def _layers(kind: str, system: System, blocks: Sequence[Block]) -> list[Layer]:
     layers = system.layout.layers
+    if kind == "level":
+        return _coarsest_level(system)
     if kind == "output":
         return [layer for layer in layers if layer.name.split(".")[-1] == "output"] or layers[-1:]
     if kind == "interface":
@@ -71,6 +94,20 @@ def _layers(kind: str, system: System, blocks: Sequence[Block]) -> list:
         return [layer for layer in layers if held[layer.start] > 1]
     ends = [int(block.owned[0 if kind == "first" else -1]) for block in blocks]
     return [layer for layer in layers if any(layer.start <= end < layer.stop for end in ends)]
+
+
+def _coarsest_level(system: System) -> list[Layer]:
+    """The networks of the first level of each subdomain network."""
+    networks, result = _subdomain_networks(system), []
+    for name, network in networks.items():
+        coarsest, *finer = network.level_sizes()
+        result += [layer for layer in system.layout.layers if layer.network == name][: coarsest if finer else 0]
+    if not result:
+        raise OptionError(
+            "a coarse step on the coarsest level of subdomains needs more than one: give -net_subdomains 1,8, or take "
+            "the output layers, -tao_spqn_coarse output"
+        )
+    return result
 
 
 def _gains(system: System, theta: Array) -> Array:

@@ -50,6 +50,10 @@ class LocalProblem:
     prefix : str                of the options of its TAO
     samples : list              the terms with the chunks that this rank evaluates
     comm : MPI.Intracomm        the ranks that solve it together
+
+    Attributes
+    ----------
+    sees_all : bool             whether its φ is that of all samples; else of those that its subdomains see
     """
 
     def __init__(
@@ -64,28 +68,33 @@ class LocalProblem:
         own = None if bounds is None else (bounds[0][block.active], bounds[1][block.active])
         blocks = decompose(layout.layers, "layer", None, 0)
         self.system = System(self.evaluator, layout, blocks, own)
+        self.sees_all = not self.evaluator.sight.own
         self.idle = PETSc.Options().getInt(f"{prefix}tao_max_it", 1) == 0  # which TAO itself refuses
         self.solver = TaoSolver(self.system, prefix, GaussNewtonSettings(), lambda _: False)
 
-    def solve(self, start: Point, keep: bool) -> Correction:
-        """Reduce φ from a point whose φ and ∇φ are known. Collective on the ranks of the problem.
+    def solve(self, theta: Array, known: Point | None, keep: bool) -> Correction:
+        """Reduce φ from θ (n,). Collective on the ranks of the problem.
 
-        ``keep``: go on with the memory of the last solve.
+        ``known``: φ and ∇φ there, which a block that :attr:`sees_all` samples needs; ``keep``: go on with the memory of
+        the last solve.
         """
         layout, evaluator, active = self.system.layout, self.evaluator, self.block.active
         evaluator.counters = Counters()
-        change, trouble = np.zeros_like(start.theta), ""
+        change, trouble = np.zeros_like(theta), ""
         if self.idle:
             return Correction(self.block.name, change, evaluator.counters)
-        x = layout.vec_from(start.theta[active])
+        x = layout.vec_from(theta[active])
         try:
-            with evaluator.frozen(start.theta):
-                evaluator.learn(start.theta[active], start.value, start.gradient[active])
+            with evaluator.frozen(theta):
+                if self.sees_all:
+                    assert known is not None
+                    evaluator.learn(theta[active], known.value, known.gradient[active])
+                value = evaluator.objective_gradient(theta[active])[0]
                 self.system.gauss_newton.forget()
                 outcome, memory = self.solver.run(x, 0, np.iinfo(np.int32).max, self.memory if keep else {})
                 z = layout.gather(x).copy()
-                if evaluator.objective(z).objective < start.value.objective:
-                    change[active] = z - start.theta[active]
+                if evaluator.objective(z).objective < value.objective:
+                    change[active] = z - theta[active]
                 elif outcome.diverged:
                     trouble = outcome.reason
                 self.memory = memory
@@ -131,8 +140,8 @@ class LocalProblems:
     The first layers of a network make a dear block, as every closure runs through all that follow: each rank gets its
     share of the work, not of the blocks.
 
-    Every rank has all points at hand (or its part of them, in a group), so that a local solve needs no other rank.
-    Construction is collective.
+    Every rank has the points that its blocks see at hand (or its part of them, in a group), so that a local solve needs
+    no other rank: all points, or those under the windows of its subdomains. Construction is collective.
     """
 
     def __init__(self, system: System, blocks: Sequence[Block], prefix: str) -> None:
@@ -142,17 +151,17 @@ class LocalProblems:
         group = comm.rank * groups // comm.size
         self.group = comm.Split(group, comm.rank)
         samples = everywhere(system.evaluator, self.group)
-        work = [closure_work(system.evaluator, block.active) for block in blocks]
+        work = closure_work(system.evaluator, [block.active for block in blocks], samples, self.group)
         self.problems = {
             place: LocalProblem(system, blocks[place], prefix, samples, self.group)
             for place in shares(work, groups)[group]
         }
 
-    def solve(self, start: Point, keep: bool) -> list[Correction]:
+    def solve(self, here: Point, keep: bool) -> list[Correction]:
         """The corrections of all blocks, on all ranks. Collective."""
         own, failure = {}, None
         try:
-            own = {place: problem.solve(start, keep) for place, problem in self.problems.items()}
+            own = {place: problem.solve(here.theta, here, keep) for place, problem in self.problems.items()}
         except Exception as error:  # whatever it is, the other ranks wait in the exchange below
             failure = error
         texts = self.comm.allgather(None if failure is None else str(failure.__cause__ or failure))

@@ -35,7 +35,8 @@ class NonlinearSchwarz:
 
     additive        all blocks from the same point; :class:`Synchronisation` joins their corrections
     multiplicative  one block after the other, all ranks on each
-    hybrid          the blocks of odd number side by side, then those of even number
+    hybrid          the blocks of odd number side by side, then those of even number; of subdomains by colours: blocks
+                    of one share no sample, so that the corrections add up and it is multiplicative
 
     Construction is collective.
 
@@ -59,7 +60,8 @@ class NonlinearSchwarz:
 
         self.kind, self.order = choice("kind", "additive", KINDS), choice("order", "forward", ORDERS)
         self.keep = choice("memory", "restart", MEMORIES) == "keep"
-        sync, weights = choice("sync", "subdomain", SYNCHRONISATIONS), choice("weights", "average", WEIGHTS)
+        few = "subdomain" if system.couplings is None else "copy" if self.kind == "hybrid" else "single"
+        sync, weights = choice("sync", few, SYNCHRONISATIONS), choice("weights", "average", WEIGHTS)
         coarse, accept = choice("coarse", "none", COARSE), choice("coarse_accept", "search", ACCEPTS)
         for inner in ("sub_", "coarse_"):
             local_defaults(f"{prefix}{inner}", preset)
@@ -76,7 +78,7 @@ class NonlinearSchwarz:
                 for block in system.blocks
             ]
             return
-        colours = _colours(system.blocks) if self.kind == "hybrid" else [system.blocks]
+        colours = _colours(system) if self.kind == "hybrid" else [system.blocks]
         for blocks in colours:
             weight = weights_of(weights, blocks, system.layout.size)
             synchronisation = Synchronisation(sync, weight, system, prefix, self.notice)
@@ -86,12 +88,16 @@ class NonlinearSchwarz:
         """G(θ), with φ and ∇φ there. Collective. ``draw``: the number of the random order."""
         if self.coarse_step is not None:
             here = self.coarse_step(here, self.keep)
+        theta, known = here.theta, here
         for problem in self._sequence(draw):
-            correction = problem.solve(here, self.keep)
+            if problem.sees_all and known is None:
+                known = point_at(self.system, theta)
+            correction = problem.solve(theta, known, self.keep)
             self.system.evaluator.counters.add(correction.cost)
             self._say_troubles([correction])
             if correction.change.any():
-                here = point_at(self.system, here.theta + correction.change)
+                theta, known = theta + correction.change, None
+        here = point_at(self.system, theta) if known is None else known
         for problems, synchronisation in self.together:
             corrections = problems.solve(here, self.keep)
             self.system.evaluator.counters.add_concurrent([correction.cost for correction in corrections])
@@ -170,6 +176,21 @@ def under(prefix: str, memory: Memory) -> Memory:
     return {key.removeprefix(prefix): arrays for key, arrays in memory.items() if key.startswith(prefix)}
 
 
-def _colours(blocks: Sequence[Block]) -> list[list[Block]]:
-    """Every other block, so that neighbours without overlap are in different sets."""
-    return [half for half in (list(blocks[::2]), list(blocks[1::2])) if half]
+def _colours(system: System) -> list[list[Block]]:
+    """Every other block, so that neighbours without overlap are in different sets; of subdomains sets of blocks that
+    meet at no sample, each block in the first that it fits (greedy colouring)."""
+    blocks = system.blocks
+    if system.couplings is None:
+        return [half for half in (list(blocks[::2]), list(blocks[1::2])) if half]
+    starts = np.array([layer.start for layer in system.layout.layers])
+    colours: list[list[Block]] = []
+    reached: list[set[int]] = []
+    for block in blocks:
+        own = set(np.flatnonzero(np.isin(starts, block.active)).tolist())
+        place = next((k for k, taken in enumerate(reached) if not own & taken), len(colours))
+        if place == len(colours):
+            colours.append([])
+            reached.append(set())
+        colours[place].append(block)
+        reached[place].update(int(other) for number in own for other in system.couplings.coupled[number])
+    return colours

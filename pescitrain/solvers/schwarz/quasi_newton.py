@@ -36,10 +36,11 @@ class SchwarzQuasiNewton:
     -tao_spqn_preset none       aspqn, mspqn, two_level, subspace: other defaults for what follows
     -tao_spqn_kind additive     multiplicative, hybrid
     -tao_spqn_order forward     of blocks in turn: backward, symmetric (there and back), random
-    -tao_spqn_sync subdomain    single, subspace, copy: how corrections are joined
+    -tao_spqn_sync subdomain    single, subspace, copy: how corrections are joined; of subdomain networks single, where
+                                hybrid copy
     -tao_spqn_weights average   mean, restrict, sum: where blocks overlap (single and copy)
     -tao_spqn_memory restart    keep: of the local and coarse solves
-    -tao_spqn_coarse none       first, last, output, interface, gains, network: what the coarse step trains
+    -tao_spqn_coarse none       first, last, output, interface, gains, network, level: what the coarse step trains
     -tao_spqn_coarse_accept search   copy
     -tao_spqn_secant global     half, mixed
     -tao_spqn_global true       the global step

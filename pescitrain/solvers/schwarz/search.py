@@ -36,7 +36,7 @@ class LineSearch:
             tao.setObjective(lambda _, x: system.objective(x))
             tao.setObjectiveGradient(lambda _, x, g: system.objective_gradient(x, g))
             tao.setSolution(x)
-            tao.setFromOptions()
+            tao.getLineSearch().setFromOptions()  # the TAO's own would be those of a solver with the same prefix
             tao.setTolerances(0.0, 0.0, 0.0)
             tao.setMaximumIterations(1)
             tao.solve()
