@@ -128,7 +128,7 @@ def test_the_coarse_step_solves_for_all_output_layers(comm):
     step = create_coarse_step("output", "copy", whole, whole.blocks, "")
     assert step is not None
     here = point_at(whole, start(case.build()))
-    there = step(here, False)
+    there = step.move(here, False)
     moved = np.flatnonzero(there.theta != here.theta)
     outputs = np.concatenate([np.arange(layer.stop - 3, layer.stop) for layer in whole.layout.layers[:-1]])
     assert set(moved) <= set(outputs.tolist())
@@ -141,7 +141,7 @@ def test_the_coarse_step_trains_the_coarsest_level(comm):
     step = create_coarse_step("level", "search", whole, whole.blocks, "")
     assert step is not None
     here = point_at(whole, start(LEVELS.build()))
-    there = step(here, False)
+    there = step.move(here, False)
     coarsest = whole.layout.layers[0]
     assert set(np.flatnonzero(there.theta != here.theta)) <= set(range(coarsest.stop))
     assert there.value.objective < here.value.objective
@@ -162,7 +162,7 @@ def test_the_search_after_a_coarse_step_goes_along_that_step(comm):
     step = create_coarse_step("output", "search", whole, whole.blocks, "")
     assert step is not None
     here = point_at(whole, start(case.build()))
-    there = step(here, False)
+    there = step.move(here, False)
     output = whole.layout.layers[-1]
     moved = np.flatnonzero(there.theta != here.theta)
     assert len(moved) == output.size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -13,7 +14,7 @@ from pescitrain.algebra.least_squares_start import output_layer_step
 from pescitrain.errors import OptionError
 from pescitrain.networks.parameters import Layer
 from pescitrain.networks.subdomain import SubdomainNetwork
-from pescitrain.solvers.outcome import Array
+from pescitrain.solvers.outcome import Array, Memory
 from pescitrain.solvers.schwarz.local import LocalProblem
 from pescitrain.solvers.schwarz.search import LineSearch, Point, point_at
 from pescitrain.solvers.schwarz.subspace import Subspace
@@ -24,8 +25,31 @@ each layer's parameters; the coarser network of the hierarchy; the coarsest leve
 
 The output layers of subdomain networks are trained together by a Gauss–Newton step, which is a sparse linear system."""
 
-CoarseStep = Callable[[Point, bool], Point]
+Move = Callable[[Point, bool], Point]
 """(start, whether to go on with the memory of the last step) -> where it ends; collective."""
+
+
+@dataclass(frozen=True)
+class CoarseStep:
+    """A move, and the local problem behind it where there is one, which may keep a memory."""
+
+    move: Move
+    problem: LocalProblem | None = None
+
+    @property
+    def memory(self) -> Memory:
+        """Of the coarse solve. Not collective."""
+        return {} if self.problem is None else self.problem.memory
+
+    def restore(self, memory: Memory) -> None:
+        """Continue from :attr:`memory`. Not collective."""
+        if self.problem is not None:
+            self.problem.memory = memory
+
+    def destroy(self) -> None:
+        """Collective."""
+        if self.problem is not None:
+            self.problem.destroy()
 
 
 def create_coarse_step(
@@ -50,7 +74,7 @@ def create_coarse_step(
             basis = _gains(system, start.theta) if prolongation is None else prolongation
             return subspace.minimise(start, basis)
 
-        return in_subspace
+        return CoarseStep(in_subspace)
     search = LineSearch(system, prefix)
 
     def accepted(start: Point, change: Array) -> Point:
@@ -61,7 +85,7 @@ def create_coarse_step(
         return search.along(start, change)[0]
 
     if kind == "output" and _subdomain_networks(system):
-        return lambda start, _: accepted(start, output_layer_step(system, start.theta))
+        return CoarseStep(lambda start, _: accepted(start, output_layer_step(system, start.theta)))
     layers = _layers(kind, system, blocks)
     active = np.concatenate([np.arange(layer.start, layer.stop) for layer in layers]).astype(np.int32)
     problem = LocalProblem(
@@ -73,7 +97,7 @@ def create_coarse_step(
         system.evaluator.counters.add(correction.cost)
         return start if correction.trouble else accepted(start, correction.change)
 
-    return on_layers
+    return CoarseStep(on_layers, problem)
 
 
 def _subdomain_networks(system: System) -> dict[str, SubdomainNetwork]:

@@ -87,7 +87,7 @@ class NonlinearSchwarz:
     def apply(self, here: Point, draw: int) -> Point:
         """G(θ), with φ and ∇φ there. Collective. ``draw``: the number of the random order."""
         if self.coarse_step is not None:
-            here = self.coarse_step(here, self.keep)
+            here = self.coarse_step.move(here, self.keep)
         theta, known = here.theta, here
         for problem in self._sequence(draw):
             if problem.sees_all and known is None:
@@ -128,16 +128,21 @@ class NonlinearSchwarz:
             PETSc.Sys.Print(f"note: {text} (said once)", comm=self.system.layout.comm)
 
     def save(self) -> Memory:
-        """The memories of the local solves, where they are kept. Collective."""
+        """The memories of the local and the coarse solves, where they are kept. Collective."""
         if not self.keep:
             return {}
         memories = [problem.memory for problem in self.in_turn]
         for problems, _ in self.together:
             memories += problems.save()
-        return {f"{place} {key}": arrays for place, own in enumerate(memories) for key, arrays in own.items()}
+        known = {f"{place}": own for place, own in enumerate(memories)}
+        if self.coarse_step is not None:
+            known["coarse"] = self.coarse_step.memory
+        return {f"{place} {key}": arrays for place, own in known.items() for key, arrays in own.items()}
 
     def restore(self, memory: Memory) -> None:
         """Continue from :meth:`save`. Not collective."""
+        if self.coarse_step is not None:
+            self.coarse_step.restore(under("coarse ", memory))
         place = 0
         for problem in self.in_turn:
             problem.memory, place = under(f"{place} ", memory), place + 1
@@ -149,6 +154,8 @@ class NonlinearSchwarz:
         """Collective."""
         for problem in (*self.in_turn, *(problems for problems, _ in self.together)):
             problem.destroy()
+        if self.coarse_step is not None:
+            self.coarse_step.destroy()
 
 
 def preset_of(prefix: str, family: str) -> Mapping[str, object]:
