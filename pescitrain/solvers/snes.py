@@ -80,7 +80,9 @@ class SnesSolver:
             snes.destroy()
 
     def points_moved(self, memory: Memory) -> Memory:
-        """As :meth:`TaoSolver.points_moved`; the norm at the start remains what convergence is measured with."""
+        """As :meth:`TaoSolver.points_moved`; the norm at the start remains the one to compare with. Collective."""
+        if self.block_functions is not None:
+            self.block_functions.take_points()
         return memory
 
     def _create(self) -> PETSc.SNES:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from petsc4py import PETSc
-from toys import CASES, LINEAR, Case, jacobian_by_torch, resnet, start, system_of
+from toys import CASES, LINEAR, Case, jacobian_by_torch, resnet, samples_of, start, system_of
 
+from pescitrain.evaluation.resampling import FreshPoints
 from pescitrain.solvers.outcome import NOTHING_LEFT, GaussNewtonSettings
 from pescitrain.solvers.snes import SnesSolver
 
@@ -67,3 +68,19 @@ def test_it_descends_and_does_not_depend_on_the_number_of_ranks(comm, options):
     alone, _, alone_closures, alone_depth = run(CASE.build().comm, 3, **options)
     np.testing.assert_allclose(spread, alone, rtol=0.0, atol=1e-7)  # three iterations of nested Newton methods
     assert (closures, depth) == (alone_closures, alone_depth)
+
+
+def test_blocks_see_points_that_have_moved(comm):
+    PETSc.Options()["snes_type"] = "nasm"
+    system = system_of(CASE.build(comm))
+    solver = SnesSolver(system, "", GaussNewtonSettings(), lambda _: False)
+    functions, evaluator, theta = solver.block_functions, system.evaluator, start(CASE.build())
+    assert functions is not None
+    before = evaluator.objective_gradient(theta)[1]
+    FreshPoints(samples_of(evaluator), 1).refresh(theta, 1)
+    solver.points_moved({})
+    after = evaluator.objective_gradient(theta)[1]
+    assert np.linalg.norm(after - before) > 1e-2 * np.linalg.norm(before)
+    for place, block in enumerate(functions.blocks):
+        np.testing.assert_allclose(functions.gradient(place, theta), after[block.active], rtol=0.0, atol=1e-12)
+    solver.destroy()

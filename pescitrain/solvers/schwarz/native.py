@@ -33,13 +33,18 @@ class BlockFunctions:
         own = list(system.blocks[comm.rank * per_rank : (comm.rank + 1) * per_rank])
         nothing = np.zeros(0, dtype=np.int32)
         own += [Block("empty", nothing, nothing)] * (per_rank - len(own))
-        samples = everywhere(system.evaluator, MPI.COMM_SELF)
         self.blocks = own
-        self.evaluators = [
-            RestrictedEvaluator(system.evaluator, block.active, samples, MPI.COMM_SELF) if len(block.active) else None
-            for block in own
-        ]
+        self.take_points()
         self.dm = self._create_dm()
+
+    def take_points(self) -> None:
+        """Those of the system, where they have moved. Collective."""
+        whole = self.system.evaluator
+        samples = everywhere(whole, MPI.COMM_SELF)
+        self.evaluators = [
+            RestrictedEvaluator(whole, block.active, samples, MPI.COMM_SELF) if len(block.active) else None
+            for block in self.blocks
+        ]
 
     def gradient(self, place: int, theta: Array) -> Array:
         """R ∇φ(θ) of a block. Not collective."""
