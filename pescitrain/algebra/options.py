@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from petsc4py import PETSc
 
@@ -34,3 +34,13 @@ def get_choice(key: str, default: str, choices: Sequence[str]) -> str:
     if value not in choices:
         raise OptionError(f"-{key} {value}: choose from {', '.join(choices)}")
     return value
+
+
+SCHWARZ: Mapping[str, object] = {
+    "pc_type": "asm",
+    "pc_asm_type": "basic",
+    "pc_asm_dm_subdomains": True,  # PETSc drops them if -pc_asm_overlap is given
+    "pc_asm_sub_mat_type": "seqdense",
+    "sub_pc_type": "cholesky",
+}
+"""Symmetric additive Schwarz on the blocks of a DM, each factored."""

@@ -20,7 +20,7 @@ from pescitrain.algebra.operators import (
     MatrixKind,
     RestrictedOperator,
 )
-from pescitrain.algebra.options import get_string, set_default
+from pescitrain.algebra.options import SCHWARZ, get_string, set_default
 from pescitrain.algebra.sparse_gauss_newton import SparseGaussNewton
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Evaluator, Linearization
@@ -142,12 +142,10 @@ class Preconditioner:
         prefix = self.prefix
         defaults: dict[str, object] = {
             "pc_type": self.pc_type,
-            "pc_asm_type": "basic",
-            "pc_asm_dm_subdomains": True,  # PETSc drops them if -pc_asm_overlap is given
             "pc_fieldsplit_type": "additive",
         }
         if self.pc_type == "asm":
-            defaults |= {"pc_asm_sub_mat_type": "seqdense", "sub_pc_type": "cholesky"}
+            defaults |= SCHWARZ
         elif self.pc_type == "gasm":
             self._require_blocks_on_one_rank()
             defaults |= {"pc_gasm_type": "basic", "pc_gasm_use_dm_subdomains": True, "sub_pc_type": "cholesky"}
@@ -194,11 +192,7 @@ class Preconditioner:
         smoother = {
             "ksp_type": "richardson",
             "ksp_richardson_scale": 1.0 / len(self.blocks),
-            "pc_type": "asm",
-            "pc_asm_type": "basic",
-            "pc_asm_dm_subdomains": True,
-            "pc_asm_sub_mat_type": "seqdense",
-            "sub_pc_type": "cholesky",
+            **SCHWARZ,
         }
         coarse = {"pc_type": "redundant", "redundant_pc_type": "cholesky"}
         return {

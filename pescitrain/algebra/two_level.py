@@ -11,7 +11,7 @@ from pescitrain.algebra.coarse_solve import CoarseSolve
 from pescitrain.algebra.decomposition import Block, with_neighbours
 from pescitrain.algebra.layout import ParameterLayout
 from pescitrain.algebra.operators import ShiftedMatrix
-from pescitrain.algebra.options import get_choice, set_default
+from pescitrain.algebra.options import SCHWARZ, get_choice, set_default
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Linearization
 from pescitrain.evaluation.couplings import Couplings
@@ -75,13 +75,7 @@ class TwoLevelSchwarz:
             if number < 1:
                 raise OptionError(f"-{prefix}pc_two_level_{name} {number}: it must be at least 1")
         local = f"{prefix}two_level_"
-        for key, value in {
-            "pc_type": "asm",
-            "pc_asm_type": "basic",
-            "pc_asm_dm_subdomains": True,
-            "pc_asm_sub_mat_type": "seqdense",
-            "sub_pc_type": "cholesky",
-        }.items():
+        for key, value in SCHWARZ.items():
             set_default(local + key, value)
 
     def setUp(self, pc: PETSc.PC) -> None:
