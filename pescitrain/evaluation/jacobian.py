@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pescitrain.evaluation.chunks import Chunk, TermSamples
 from pescitrain.evaluation.residuals import Residuals
+from pescitrain.evaluation.sample_gram import LayerRows, SampleRows
 from pescitrain.networks.parameters import Entry, Parameters
 from pescitrain.networks.tape import Recorder
 
@@ -84,6 +85,10 @@ class ChunkJacobian(Protocol):
     def kronecker_factors(self) -> list[KroneckerFactor] | None:
         """Second moments of every affine layer in the sweep; None where they are not known."""
         ...
+
+    def sample_rows(self) -> SampleRows | None:
+        """The rows by layers, as they are kept; None where they are not."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -294,6 +299,15 @@ class FactoredJacobian(ChunkJacobian):
             a, g = (torch.bmm(one, other.mT).sum(0) for one, other in ((weighted, inputs), (cotangents, cotangents)))
             result.append(KroneckerFactor(factor.weight, factor.bias, a, g, count))
         return result
+
+    def sample_rows(self) -> SampleRows | None:
+        layers = {small.entry.name: LayerRows(small.derivative.unsqueeze(1), None) for small in self._small}
+        for factor in self._affine:
+            ones = 0 if factor.bias is None else self.sides
+            layers[factor.weight.name] = LayerRows(factor.cotangents, factor.inputs, ones)
+        if len(layers) < len(self._small) + len(self._affine):
+            return None  # a tensor that enters more than once
+        return SampleRows(self.samples, self.count, layers)
 
 
 class FunctionalJacobian(ChunkJacobian):
