@@ -34,6 +34,7 @@ OWN_PC_TYPES = {
     "nystrom": "pescitrain.algebra.nystrom.Nystrom",
     "spectral": "pescitrain.algebra.spectral.SpectralSchwarz",
     "two_level": "pescitrain.algebra.two_level.TwoLevelSchwarz",
+    "woodbury": "pescitrain.algebra.woodbury.Woodbury",
 }
 """Short name -> Python type, for ``-pc_type``; they read J and no entries, but two_level, which reads both."""
 

@@ -144,8 +144,8 @@ def is_shorter(chunks: Sequence[SampleRows | None], size: int, comm: MPI.Intraco
     costs: dict[str, np.ndarray] = {}
     for chunk in chunks:
         for name, layer in (chunk.layers if chunk is not None else {}).items():
-            _, components, out, samples = layer.cotangents.shape
-            numbers = samples * np.array([chunk.count, components * chunk.count, components])
+            count, components, out, samples = layer.cotangents.shape
+            numbers = samples * np.array([count, components * count, components])
             known = costs.get(name, np.zeros(5))
             costs[name] = np.concatenate((known[:3] + numbers, (layer.width, out)))
     parts = comm.allgather((costs, all(chunk is not None for chunk in chunks)))
@@ -181,25 +181,22 @@ def blocks_of_gram(
         after, ahead = (comm.rank + shift) % comm.size, (comm.rank - shift) % comm.size
         twice = shift > 0 and 2 * shift == comm.size
         for number in range(max(len(own) for own in counts)):
-            other = chunks[number] if number < len(chunks) else None
+            known = chunks[number] if number < len(chunks) else None
             if shift:
-                sent = None if other is None else other.to(HOST)
-                other = comm.sendrecv(sent, dest=ahead, source=after)
-            if other is None:
+                known = comm.sendrecv(known.to(HOST) if known else None, dest=ahead, source=after)
+            if known is None:
                 continue
-            column = place(after, number)
-            if shift:
-                other = other.to(device)
+            other, column = known.to(device), place(after, number)
             if twice and after < comm.rank:
                 half = other.samples // 2
                 other, column = other.at(slice(half, None)), column + half * other.count
-            columns = slice(column, column + other.rows)
             for mine, chunk in enumerate(chunks):
-                row, one = place(comm.rank, mine), chunk
                 if shift == 0 and mine > number:
                     continue
-                if twice and after > comm.rank:
-                    one = chunk.at(slice(None, chunk.samples // 2))
-                same = shift == 0 and mine == number
-                block = chunk.gram(device) if same else one.times_transposed(other, device)
-                yield slice(row, row + one.rows), columns, block
+                one = chunk.at(slice(None, chunk.samples // 2)) if twice and after > comm.rank else chunk
+                itself = shift == 0 and mine == number
+                row, block = (
+                    place(comm.rank, mine),
+                    chunk.gram(device) if itself else one.times_transposed(other, device),
+                )
+                yield slice(row, row + one.rows), slice(column, column + other.rows), block
