@@ -13,6 +13,7 @@ from pescitrain.algebra.coarse_networks import RediscretisedLevels
 from pescitrain.algebra.decomposition import Block
 from pescitrain.algebra.hierarchy import Coarsening
 from pescitrain.algebra.layout import ParameterLayout
+from pescitrain.algebra.memory import require_room
 from pescitrain.algebra.network_dm import create_network_dm
 from pescitrain.algebra.operators import (
     AssembledGaussNewton,
@@ -103,6 +104,7 @@ class Preconditioner:
             if entries == "sparse":
                 self.matrix = self._create_sparse(couplings, damping, uncoupled, single)
             else:
+                self._require_room(entries)
                 self.matrix = AssembledGaussNewton(layout, blocks, entries, damping, uncoupled, single)
         self.coarser = self._create_coarser(evaluator, coarsening)
         coarser = [] if self.coarser is None else self.coarser.matrices
@@ -117,6 +119,20 @@ class Preconditioner:
         if couplings is not None:
             return "sparse"
         return "dense" if self.pc_type in (*DIRECT, "mg") else "blocks"
+
+    def _require_room(self, kind: MatrixKind) -> None:
+        """For what every rank adds to: all of the matrix, or all of its blocks."""
+        sizes = [self.layout.size] if kind == "dense" else [len(block.active) for block in self.blocks]
+        what = f"the matrix of {self.layout.size} parameters"
+        if kind == "blocks":
+            what = f"the matrix of {len(sizes)} blocks, of which the largest has {max(sizes)} parameters,"
+        require_room(
+            sum(size**2 for size in sizes),
+            f"-{self.prefix}pc_type {self.pc_type}: {what}",
+            "use -pc_type kfac, nystrom or woodbury, which hold no entries, or none",
+            self.layout.mpi_comm,
+            indexed=kind == "blocks",
+        )
 
     def _create_sparse(
         self, couplings: Couplings | None, damping: float, uncoupled: np.ndarray | None, single: bool

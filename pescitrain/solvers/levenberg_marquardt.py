@@ -14,6 +14,7 @@ from scipy.linalg import LinAlgError
 from pescitrain.algebra import ParameterLayout, Preconditioner, System
 from pescitrain.algebra.banded_cholesky import BandedCholesky, BandedOrder
 from pescitrain.algebra.cholesky import ShiftedCholesky
+from pescitrain.algebra.memory import require_room
 from pescitrain.algebra.options import get_choice, get_string
 from pescitrain.errors import EvaluationError, OptionError
 from pescitrain.evaluation import Linearization
@@ -329,6 +330,14 @@ class _Factors:
         self._free = free
         if in_samples and free is not None:
             raise OptionError("-tao_lm_space samples cannot hold parameters at their bounds: use parameters")
+        rows = linearization.comm.allreduce(linearization.rows)
+        size = rows if in_samples else linearization.parameters.size // (1 if subspace is None else 2)
+        require_room(
+            size**2,
+            f"-tao_type lm: the matrix of {size} {'residuals' if in_samples else 'parameters'}",
+            "use -tao_lm_space krylov" if in_samples or rows > size else "use -tao_lm_space samples or krylov",
+            linearization.comm,
+        )
         if in_samples:
             matrix = linearization.sample_gram_matrix_on_device()
         elif subspace is not None:
