@@ -56,7 +56,8 @@ class Preconditioner:
     ----------
     layout, blocks : the parameters and their decomposition
     prefix : str            options prefix: a bare ``-pc_type``, ``-sub_*``, ``-fieldsplit_*``, ``-mg_*`` means this PC
-    kind : str or None      ``-gn_mat``; None: dense for lu, cholesky and mg, none for our own types, else blocks
+    kind : str or None      ``-gn_mat``; None: dense for lu, cholesky and mg, none for jacobi and our own types, else
+                            blocks
     damping : float         ``-gn_shift``, relative to the mean of the diagonal
     uncoupled : (k,)        parameters that P couples with no other; none unless given
     coarsening, levels      ``-hier_type`` and ``-hier_levels``: the networks of ``-pc_type mg``
@@ -98,6 +99,8 @@ class Preconditioner:
                 raise OptionError(
                     f"-gn_precision single: -{prefix}pc_type {self.pc_type} reads no entries; leave it out"
                 )
+            self.matrix = MatrixFreeGaussNewton(layout, damping, uncoupled)
+        elif self.pc_type == "jacobi" and kind is None and couplings is None and not single:
             self.matrix = MatrixFreeGaussNewton(layout, damping, uncoupled)
         else:
             entries = kind or self._entries(couplings)
