@@ -43,7 +43,8 @@ class LevenbergMarquardt:
     """Damped Gauss–Newton steps, with the curvature of the residual taken into account.
 
     One iteration linearizes once and factors A + λI, A = JᵀJ, or in sample space K + λI, K = J Jᵀ, where there are
-    fewer residuals than parameters; or it solves with A + λI by a preconditioned Krylov method. The step is s + ½a with
+    fewer residuals than parameters, without the columns of J where layers are wide; or it solves with A + λI by a
+    preconditioned Krylov method. The step is s + ½a with
     s = −(A + λI)⁻¹ Jᵀr and the geodesic acceleration a = −(A + λI)⁻¹ Jᵀ r_ss,
     r_ss ≈ (2/h) ((r(θ + h s) − r)/h − J s) (Transtrum & Sethna, arXiv:1201.5885).
     λ follows the ratio ρ of measured to predicted reduction (Nielsen, IMM-REP-1999-05). The rows of J are distributed
