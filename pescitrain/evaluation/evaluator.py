@@ -69,7 +69,7 @@ class _RecentPoints:
 
     @staticmethod
     def _key(theta: Array, batch: Batch | None) -> bytes:
-        known = hashlib.blake2b(theta.tobytes(), digest_size=16)
+        known = hashlib.blake2b(np.ascontiguousarray(theta), digest_size=16)
         known.update(repr(batch).encode())
         return known.digest()
 
@@ -187,9 +187,12 @@ class Evaluator:
     def local_residual_at(self, samples: TermSamples, x: Array) -> Array:
         """As :meth:`residual_at` for the parameters in the modules, on this rank alone. Not collective."""
         elsewhere = samples_at(samples, self.surrogate, x)
+        rows, position = np.zeros((len(x), samples.rows)), 0  # small arrays of each chunk would fragment the heap
         with torch.no_grad(), at_home(self.parameters.device):
-            parts = [on_host(self.residuals.rows(elsewhere, chunk, Tape())) for chunk in elsewhere.chunks]
-        return np.concatenate(parts) if parts else np.zeros((0, samples.rows))
+            for chunk in elsewhere.chunks:
+                rows[position : position + chunk.samples] = on_host(self.residuals.rows(elsewhere, chunk, Tape()))
+                position += chunk.samples
+        return rows
 
     def linearize(self, theta: Array) -> Linearization:
         """r and J at θ, to be applied by products; φ at this point is known afterwards. Collective."""

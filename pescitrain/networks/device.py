@@ -57,7 +57,7 @@ def at_home(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext() if device == HOST else device
 
 
-AT_A_TIME = 4096
+AT_A_TIME = 1024
 """Points at which a module is evaluated together."""
 
 
