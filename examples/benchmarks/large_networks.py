@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -59,10 +60,14 @@ METHODS = {
     "lm:nystrom": "-tao_type lm -tao_lm_space krylov -pc_type nystrom -gn_lag 10",
     "lm:woodbury": "-tao_type lm -tao_lm_space krylov -pc_type woodbury -gn_lag 5",
     "lm": "-tao_type lm -tao_lm_space samples",
+    "lbfgs:woodbury": "-stages warm,main -warm_tao_type lbfgs -warm_max_time {warm} -main_max_time {rest} "
+    "-main_snes_type newtontr -main_pc_type woodbury",
     "lm:fresh": f"-tao_type lm -tao_lm_space samples -tao_lm_momentum 0.9 {FRESH}",
 }
 IN_MEMORY = ("adam", "soap", "lbfgs", "newtontr:kfac", "newtontr:nystrom", "lm:kfac", "lm")
 NARROW = 8
+WARM = 0.4
+"""The part of the time that the first of two stages has."""
 FALL = 0.01
 """Of a rate, over a run."""
 
@@ -80,14 +85,16 @@ class Size:
         """The command for a problem."""
         line = f"{PROBLEMS[problem].format(points=self.points)} -net_type mlp {options}"
         network = ("-net_width", self.width, "-net_depth", self.depth)
-        unlimited = "-tao_gatol 0 -tao_grtol 0" if "-tao_type" in options else ""
+        unlimited = "-tao_gatol 0 -tao_grtol 0" if "tao_type" in options else ""
         return train(*line.split(), *unlimited.split(), *network, *more, *self.words, cpu=True)
 
 
 def timed(size: Size, problem: str, options: str, seconds: float, seed: int) -> Run:
     """A run that only the clock ends."""
-    kind = "snes" if "-snes_type" in options else "tao"
-    return size.run(problem, options, f"-{kind}_max_it", 1_000_000, "-max_time", seconds, "-seed", seed)
+    ends = [("-tao_max_it", 1_000_000)] if "tao_type" in options else []
+    ends += [("-snes_max_it", 1_000_000)] if "snes_type" in options else []
+    times = {"warm": WARM * seconds, "rest": (1.0 - WARM) * seconds}
+    return size.run(problem, options.format(**times), *chain(*ends), "-max_time", seconds, "-seed", seed)
 
 
 def error(run: Run) -> float:
