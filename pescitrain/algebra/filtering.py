@@ -12,6 +12,7 @@ from scipy.linalg import qr, solve_triangular
 
 from pescitrain.algebra.decomposition import Block
 from pescitrain.algebra.layout import ParameterLayout
+from pescitrain.algebra.memory import require_room
 from pescitrain.algebra.operators import LinearizedGaussNewton, gauss_newton_behind
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Linearization
@@ -65,6 +66,12 @@ class LocalFiltering:
     def _triangular_factors(self, source: LinearizedGaussNewton, blocks: list[Block]) -> list[tuple[Block, Array]]:
         """R of the columns of J of each block of this rank. Collective."""
         owners = [source.layout.owner(int(block.owned[0])) for block in blocks]
+        require_room(
+            sum(len(block.active) ** 2 for block in blocks),
+            f"-pc_type filter: the matrix of {len(blocks)} blocks",
+            "use -pc_type kfac, nystrom or woodbury, which hold no entries",
+            source.layout.mpi_comm,
+        )
         factors = source.linearization.triangular_factors([block.active for block in blocks], owners)
         return [(block, factor) for block, factor in zip(blocks, factors, strict=True) if factor is not None]
 

@@ -61,7 +61,8 @@ class Nystrom:
             coupled = layout.size - len(source.uncoupled)
             rank = min(coupled, self.rank or max(1, min(200, layout.size // 10)))
             vectors, self._values = low_rank(source, rank, self.seed)
-            self._vectors = vectors[layout.start : layout.stop].copy()
+            own = vectors[layout.start : layout.stop]
+            self._vectors = own if len(own) == layout.size else own.copy()  # the rest need not stay
             self._sketched, self._comm = source.linearization, layout.mpi_comm
         damping, last = source.shift_of_identity, self._values[-1]
         self._weights = 1.0 / (self._values + damping) - 1.0 / (last + damping)
@@ -93,18 +94,26 @@ def low_rank(source: LinearizedGaussNewton, rank: int, seed: int) -> tuple[Array
 
     Rows of the parameters that are coupled with no other are zero.
     """
-    random = np.random.default_rng(seed).standard_normal((source.layout.size, rank))
-    random[source.uncoupled] = 0.0
-    test, _ = np.linalg.qr(random)
+    size = source.layout.size
+    test = np.random.default_rng(seed).standard_normal((size, rank))
+    test[source.uncoupled] = 0.0
+    if 4 * rank > size:
+        test, _ = np.linalg.qr(test)
+    else:  # random columns this long are nearly orthonormal
+        test /= np.sqrt(size)
     products = source.coupled_products(test)
+    small, identity = test.T @ products, test.T @ test
     shift = float(np.finfo(float).eps * np.linalg.norm(products)) + float(np.finfo(float).tiny)
     while True:  # the shift of algorithm 2.1 keeps the core definite; where rounding wins nevertheless it grows
-        shifted = products + shift * test
         try:
-            core = cholesky(test.T @ shifted, lower=False)
+            core = cholesky(small + shift * identity, lower=False)
             break
         except LinAlgError:
             shift *= 10.0
-    factor = solve_triangular(core, shifted.T, trans="T").T
-    vectors, singular, _ = svd(factor, full_matrices=False)
-    return vectors, np.maximum(singular**2 - shift, 0.0)
+    test *= shift
+    products += test
+    del test
+    # Transposed, they are in LAPACK's order: what follows works in place.
+    factor = solve_triangular(core, products.T, trans="T", overwrite_b=True, check_finite=False)
+    _, singular, vectors = svd(factor, full_matrices=False, overwrite_a=True, check_finite=False)
+    return vectors.T, np.maximum(singular**2 - shift, 0.0)

@@ -353,6 +353,8 @@ class LinearizedGaussNewton(GaussNewtonProducts):
 
     def coupled_products(self, directions: np.ndarray) -> np.ndarray:
         """JᵀJ V (n, k), with only the diagonal in the rows and columns of ``uncoupled``. Collective."""
+        if not len(self.uncoupled):
+            return self.linearization.gauss_newton_products(directions)
         coupled = directions.copy()
         coupled[self.uncoupled] = 0.0
         products = self.linearization.gauss_newton_products(coupled)

@@ -13,6 +13,7 @@ from pescitrain.algebra.coarse_networks import RediscretisedLevels
 from pescitrain.algebra.decomposition import Block
 from pescitrain.algebra.hierarchy import Coarsening
 from pescitrain.algebra.layout import ParameterLayout
+from pescitrain.algebra.memory import require_room
 from pescitrain.algebra.network_dm import create_network_dm
 from pescitrain.algebra.operators import (
     AssembledGaussNewton,
@@ -34,6 +35,7 @@ OWN_PC_TYPES = {
     "nystrom": "pescitrain.algebra.nystrom.Nystrom",
     "spectral": "pescitrain.algebra.spectral.SpectralSchwarz",
     "two_level": "pescitrain.algebra.two_level.TwoLevelSchwarz",
+    "woodbury": "pescitrain.algebra.woodbury.Woodbury",
 }
 """Short name -> Python type, for ``-pc_type``; they read J and no entries, but two_level, which reads both."""
 
@@ -54,7 +56,8 @@ class Preconditioner:
     ----------
     layout, blocks : the parameters and their decomposition
     prefix : str            options prefix: a bare ``-pc_type``, ``-sub_*``, ``-fieldsplit_*``, ``-mg_*`` means this PC
-    kind : str or None      ``-gn_mat``; None: dense for lu, cholesky and mg, none for our own types, else blocks
+    kind : str or None      ``-gn_mat``; None: dense for lu, cholesky and mg, none for jacobi and our own types, else
+                            blocks
     damping : float         ``-gn_shift``, relative to the mean of the diagonal
     uncoupled : (k,)        parameters that P couples with no other; none unless given
     coarsening, levels      ``-hier_type`` and ``-hier_levels``: the networks of ``-pc_type mg``
@@ -97,11 +100,14 @@ class Preconditioner:
                     f"-gn_precision single: -{prefix}pc_type {self.pc_type} reads no entries; leave it out"
                 )
             self.matrix = MatrixFreeGaussNewton(layout, damping, uncoupled)
+        elif self.pc_type == "jacobi" and kind is None and couplings is None and not single:
+            self.matrix = MatrixFreeGaussNewton(layout, damping, uncoupled)
         else:
             entries = kind or self._entries(couplings)
             if entries == "sparse":
                 self.matrix = self._create_sparse(couplings, damping, uncoupled, single)
             else:
+                self._require_room(entries)
                 self.matrix = AssembledGaussNewton(layout, blocks, entries, damping, uncoupled, single)
         self.coarser = self._create_coarser(evaluator, coarsening)
         coarser = [] if self.coarser is None else self.coarser.matrices
@@ -121,6 +127,20 @@ class Preconditioner:
         if couplings is not None:
             return "sparse"
         return "dense" if self.pc_type in (*DIRECT, "mg") else "blocks"
+
+    def _require_room(self, kind: MatrixKind) -> None:
+        """For what every rank adds to: all of the matrix, or all of its blocks."""
+        sizes = [self.layout.size] if kind == "dense" else [len(block.active) for block in self.blocks]
+        what = f"the matrix of {self.layout.size} parameters"
+        if kind == "blocks":
+            what = f"the matrix of {len(sizes)} blocks, of which the largest has {max(sizes)} parameters,"
+        require_room(
+            sum(size**2 for size in sizes),
+            f"-{self.prefix}pc_type {self.pc_type}: {what}",
+            "use -pc_type kfac, nystrom or woodbury, which hold no entries, or none",
+            self.layout.mpi_comm,
+            indexed=kind == "blocks",
+        )
 
     def _create_sparse(
         self, couplings: Couplings | None, damping: float, uncoupled: np.ndarray | None, single: bool

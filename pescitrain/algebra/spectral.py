@@ -11,6 +11,7 @@ from petsc4py import PETSc
 from scipy.linalg import cho_factor, cho_solve, eigh
 
 from pescitrain.algebra.decomposition import Block
+from pescitrain.algebra.memory import require_room
 from pescitrain.algebra.operators import LinearizedGaussNewton, decouple, gauss_newton_behind
 from pescitrain.algebra.options import get_choice
 from pescitrain.errors import OptionError
@@ -103,6 +104,12 @@ class SpectralSchwarz:
         owners = [layout.owner(int(block.owned[0])) for block in blocks]
         counts = [min(self.vectors, len(block.owned)) for block in blocks]
         places = np.concatenate(([0], np.cumsum(counts)))
+        require_room(
+            sum(len(block.owned) ** 2 for block in blocks),
+            f"-pc_type spectral: the matrix of {len(blocks)} blocks",
+            "use -pc_type kfac, nystrom or woodbury, which hold no entries",
+            comm,
+        )
         basis, left_out = np.zeros((layout.size, places[-1])), 0.0
         self._blocks = []
         matrices = source.linearization.gauss_newton_blocks([block.owned for block in blocks], owners)

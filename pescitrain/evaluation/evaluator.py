@@ -185,9 +185,12 @@ class Evaluator:
     def local_residual_at(self, samples: TermSamples, x: Array) -> Array:
         """As :meth:`residual_at` for the parameters in the modules, on this rank alone. Not collective."""
         elsewhere = samples_at(samples, self.surrogate, x)
+        rows, position = np.zeros((len(x), samples.rows)), 0  # small arrays of each chunk would fragment the heap
         with torch.no_grad(), at_home(self.parameters.device):
-            parts = [on_host(self.residuals.rows(elsewhere, chunk, Tape())) for chunk in elsewhere.chunks]
-        return np.concatenate(parts) if parts else np.zeros((0, samples.rows))
+            for chunk in elsewhere.chunks:
+                rows[position : position + chunk.samples] = on_host(self.residuals.rows(elsewhere, chunk, Tape()))
+                position += chunk.samples
+        return rows
 
     def linearize(self, theta: Array) -> Linearization:
         """r and J at θ, to be applied by products; φ at this point is known afterwards. Collective."""
@@ -247,7 +250,8 @@ class Evaluator:
     def _key(self, theta: Array) -> bytes:
         """Of a point among the recent ones, the same on all ranks. Collective with an exchange."""
         exchange, batch = self.exchange, None if self.batches is None else self.batches.shown
-        known = hashlib.blake2b((theta if exchange is None else theta[exchange.own]).tobytes(), digest_size=16)
+        own = np.ascontiguousarray(theta if exchange is None else theta[exchange.own])
+        known = hashlib.blake2b(own, digest_size=16)
         known.update(repr(batch).encode())
         if exchange is None:
             return known.digest()

@@ -8,6 +8,7 @@ autograd.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -18,8 +19,12 @@ from torch import Tensor
 
 from pescitrain.evaluation.chunks import Chunk, TermSamples
 from pescitrain.evaluation.residuals import Residuals
+from pescitrain.evaluation.sample_gram import LayerRows, SampleRows
 from pescitrain.networks.parameters import Entry, Parameters
 from pescitrain.networks.tape import Recorder
+
+PIECE = 1 << 20
+"""Numbers of J that are made at a time where all of them are more than 16 times as many: what a cache holds."""
 
 
 class ChunkJacobian(Protocol):
@@ -84,6 +89,10 @@ class ChunkJacobian(Protocol):
     def kronecker_factors(self) -> list[KroneckerFactor] | None:
         """Second moments of every affine layer in the sweep; None where they are not known."""
         ...
+
+    def sample_rows(self) -> SampleRows | None:
+        """The rows by layers, as they are kept; None where they are not."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -232,20 +241,56 @@ class FactoredJacobian(ChunkJacobian):
     def gram_factors(self, entries: Sequence[Entry], seen_by: Sequence[Entry] | None = None) -> Iterator[Tensor]:
         yield self.transposed(entries)
 
+    def add_gauss_newton_products(self, directions: Tensor, out: Tensor) -> None:
+        """By pieces of Jᵀ, each made twice, where all of it would be large."""
+        if directions.shape[0] * self.rows <= 16 * PIECE:
+            super().add_gauss_newton_products(directions, out)
+            return
+        changes = directions.new_zeros(self.rows, directions.shape[1])
+        for place, piece in self._pieces():
+            changes.addmm_(piece.t(), directions[place])
+        for place, piece in self._pieces():
+            out[place].addmm_(piece, changes)
+
+    def _pieces(self) -> Iterator[tuple[slice, Tensor]]:
+        """Rows of Jᵀ, about :data:`PIECE` numbers at a time, and which ones they are."""
+        for entry in self.entries:
+            length, *others = entry.parameter.shape
+            size = math.prod(others)
+            step = max(1, PIECE // (size * self.rows))
+            products = [self._products(entry, k) for k in range(self.count)]
+            for first in range(0, length, step):
+                last = min(first + step, length)
+                shape = (last - first, *others, self.samples, self.count)
+                piece = torch.empty(shape, dtype=torch.float64, device=self.device)
+                for k, pairs in enumerate(products):
+                    self._write([(one[first:last], other) for one, other in pairs], piece[..., k])
+                yield slice(entry.start + first * size, entry.start + last * size), piece.view(-1, self.rows)
+
     def gram_diagonal(self) -> Tensor:
         return torch.cat([self._squares(entry) for entry in self.entries])
 
     def _squares(self, entry: Entry) -> Tensor:
-        """The diagonal for one parameter tensor; of an affine layer with one component without J."""
+        """The diagonal for one parameter tensor; of the weights of a wide layer without J.
+
+        (Σ_c G_c ⊗ A_c)² is Σ_{c, d} (G_c G_d) ⊗ (A_c A_d), entry by entry.
+        """
         factors = [factor for factor in self._affine if factor.weight is entry or factor.bias is entry]
         if not self._products(entry, 0):
             return torch.zeros(entry.stop - entry.start, dtype=torch.float64, device=self.device)
-        if len(factors) != 1 or len(factors[0].inputs) > 1:
+        if len(factors) != 1 or entry is factors[0].bias:
             return self.transposed([entry]).square().sum(1)
-        cotangents, (inputs,) = factors[0].cotangents[:, 0], factors[0].inputs
-        if entry is factors[0].bias:
-            return torch.linalg.vector_norm(cotangents, dim=(0, 2)).square()
-        return (torch.linalg.vector_norm(cotangents, dim=0).square() @ inputs.square().t()).view(-1)
+        inputs, cotangents = factors[0].inputs, factors[0].cotangents
+        components, width, _ = inputs.shape
+        out = cotangents.shape[2]
+        if (components + 1) * (width + self.count * out) > 2 * self.count * width * out:
+            return self.transposed([entry]).square().sum(1)
+        squares = inputs.new_zeros(out, width)
+        for c in range(components):
+            for d in range(c, components):
+                both = (cotangents[:, c] * cotangents[:, d]).sum(0)
+                squares.addmm_(both, (inputs[c] * inputs[d]).t(), alpha=1.0 if c == d else 2.0)
+        return squares.clamp_(min=0.0).view(-1)
 
     def _products(self, entry: Entry, k: int) -> list[tuple[Tensor, Tensor]]:
         """Pairs of tensors whose products, broadcast to (*shape, N), sum up to ∂(row k of each sample)/∂entry."""
@@ -294,6 +339,15 @@ class FactoredJacobian(ChunkJacobian):
             a, g = (torch.bmm(one, other.mT).sum(0) for one, other in ((weighted, inputs), (cotangents, cotangents)))
             result.append(KroneckerFactor(factor.weight, factor.bias, a, g, count))
         return result
+
+    def sample_rows(self) -> SampleRows | None:
+        layers = {small.entry.name: LayerRows(small.derivative.unsqueeze(1), None) for small in self._small}
+        for factor in self._affine:
+            ones = 0 if factor.bias is None else self.sides
+            layers[factor.weight.name] = LayerRows(factor.cotangents, factor.inputs, ones)
+        if len(layers) < len(self._small) + len(self._affine):
+            return None  # a tensor that enters more than once
+        return SampleRows(self.samples, self.count, layers)
 
 
 class FunctionalJacobian(ChunkJacobian):

@@ -17,6 +17,7 @@ from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian, GramBlock, KroneckerFactor
 from pescitrain.evaluation.neighbours import Exchange
 from pescitrain.evaluation.owner_sums import sum_on_owners
+from pescitrain.evaluation.sample_gram import blocks_of_gram, is_shorter
 from pescitrain.networks.device import HOST, on_device, on_host
 from pescitrain.networks.parameters import Entry, Parameters
 
@@ -262,13 +263,25 @@ class Linearization:
     def sample_gram_matrix_on_device(self) -> Tensor:
         """J Jᵀ (m, m) over all ranks' rows in rank order, the same on all ranks, where the networks are. Collective.
 
-        Each rank takes all rows of its share of the columns: an exchange of m_local n numbers and a reduction of m².
+        From the inputs and cotangents of layers where these are wide (:mod:`~pescitrain.evaluation.sample_gram`): each
+        rank sees the chunks of half of the others. Else each takes all rows of its share of the columns: an exchange
+        of m_local n numbers. Then a reduction of m².
         """
-        with self.arithmetic.event("SampleGramMatrix"):
-            rows = self._columns_of_rank().t()
-            total = _Gram(len(rows))
-            total.add(rows)
-            result = total.matrix(self.parameters.device)
+        device = self.parameters.device
+        with self.arithmetic.event("SampleGramMatrix"), torch.no_grad():
+            chunks = [chunk.sample_rows() for chunk in self.chunks]
+            known = [chunk for chunk in chunks if chunk is not None]
+            if is_shorter(chunks, self.parameters.size, self.comm):
+                size = self.comm.allreduce(self.rows)
+                result = torch.zeros(size, size, dtype=torch.float64, device=device)
+                for rows, columns, block in blocks_of_gram(known, device, self.comm):
+                    result[rows, columns] = block
+                    result[columns, rows] = block.t()
+            else:
+                rows = self._columns_of_rank().t()
+                total = _Gram(len(rows))
+                total.add(rows)
+                result = total.matrix(device)
         return self._summed(result)
 
     def _summed_vector(self, values: Array) -> Array:

@@ -401,6 +401,6 @@ def samples_at(samples: TermSamples, surrogate: Surrogate, x: NDArray[np.float64
     points = PointSet(x, np.full(len(x), 1.0))
     moved = replace(samples, term=unscaled, points=points, count=len(x), measure=points.measure, shift=None, chunks=[])
     moved.multipliers = None
-    fill_chunks(moved, surrogate, 0, 1, max(4096, samples.chunk_size))
+    fill_chunks(moved, surrogate, 0, 1, samples.chunk_size)
     moved.chunks = [replace(chunk, scale=torch.ones_like(chunk.scale)) for chunk in moved.chunks]
     return moved

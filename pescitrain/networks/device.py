@@ -57,8 +57,18 @@ def at_home(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext() if device == HOST else device
 
 
+AT_A_TIME = 1024
+"""Points at which a module is evaluated together."""
+
+
 def evaluate(module: nn.Module, *arguments: Array) -> Array:
-    """A module at points of the host, wherever it is itself: (N, d) -> (N, k), or of several arguments."""
-    device = device_of(module)
+    """A module at points of the host, wherever it is itself: (N, d) -> (N, k), or of several arguments.
+
+    The first argument is taken in parts, so that memory does not grow with N but for the result.
+    """
+    device, (points, *others) = device_of(module), arguments
     with torch.no_grad(), at_home(device):
-        return on_host(module(*(on_device(argument, device) for argument in arguments)))
+        rest = [on_device(argument, device) for argument in others]
+        parts = np.array_split(points, max(1, -(-len(points) // AT_A_TIME)))
+        values = [on_host(module(on_device(part, device), *rest)) for part in parts]
+    return values[0] if len(values) == 1 else np.concatenate(values)

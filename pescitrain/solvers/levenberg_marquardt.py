@@ -14,6 +14,7 @@ from scipy.linalg import LinAlgError
 from pescitrain.algebra import ParameterLayout, Preconditioner, System
 from pescitrain.algebra.banded_cholesky import BandedCholesky, BandedOrder
 from pescitrain.algebra.cholesky import ShiftedCholesky
+from pescitrain.algebra.memory import require_room
 from pescitrain.algebra.options import get_choice, get_string
 from pescitrain.errors import EvaluationError, OptionError
 from pescitrain.evaluation import Linearization
@@ -42,7 +43,8 @@ class LevenbergMarquardt:
     """Damped Gauss–Newton steps, with the curvature of the residual taken into account.
 
     One iteration linearizes once and factors A + λI, A = JᵀJ, or in sample space K + λI, K = J Jᵀ, where there are
-    fewer residuals than parameters; or it solves with A + λI by a preconditioned Krylov method. The step is s + ½a with
+    fewer residuals than parameters, without the columns of J where layers are wide; or it solves with A + λI by a
+    preconditioned Krylov method. The step is s + ½a with
     s = −(A + λI)⁻¹ Jᵀr and the geodesic acceleration a = −(A + λI)⁻¹ Jᵀ r_ss,
     r_ss ≈ (2/h) ((r(θ + h s) − r)/h − J s) (Transtrum & Sethna, arXiv:1201.5885).
     λ follows the ratio ρ of measured to predicted reduction (Nielsen, IMM-REP-1999-05). The rows of J are distributed
@@ -348,6 +350,14 @@ class _Factors:
         self._free = free
         if in_samples and free is not None:
             raise OptionError("-tao_lm_space samples cannot hold parameters at their bounds: use parameters")
+        rows = linearization.comm.allreduce(linearization.rows)
+        size = rows if in_samples else linearization.parameters.size // (1 if subspace is None else 2)
+        require_room(
+            size**2,
+            f"-tao_type lm: the matrix of {size} {'residuals' if in_samples else 'parameters'}",
+            "use -tao_lm_space krylov" if in_samples or rows > size else "use -tao_lm_space samples or krylov",
+            linearization.comm,
+        )
         if in_samples:
             matrix = linearization.sample_gram_matrix_on_device()
         elif subspace is not None:

@@ -7,6 +7,7 @@ import torch
 from petsc4py import PETSc
 
 from pescitrain.algebra import ParameterLayout
+from pescitrain.algebra.memory import require_room
 from pescitrain.algebra.options import get_choice
 from pescitrain.solvers.outcome import Array, Memory, report
 
@@ -48,6 +49,13 @@ class SelfScaledBroyden:
     def setUp(self, tao: PETSc.TAO) -> None:
         """H = I. Collective."""
         x = tao.getSolution()
+        size = int(x.getSize())
+        require_room(
+            int(x.getLocalSize()) * size,
+            f"-tao_type ssbroyden: the inverse Hessian of {size} parameters",
+            "use -tao_type lbfgs, which keeps a few vectors",
+            x.comm.tompi4py(),
+        )
         self._inverse = PETSc.Mat().createDense((x.getSizes(), x.getSizes()), comm=x.comm)
         self._inverse.setUp()
         self._scatter = PETSc.Scatter.toAll(x)

@@ -12,7 +12,7 @@ from pescitrain.errors import OptionError
 pytestmark = pytest.mark.parallel
 
 DAMPING = 0.1
-EXACT = {"kfac": {}, "nystrom": {"pc_nystrom_rank": 10000}, "spectral": {"pc_spectral_vectors": 10000}}
+EXACT = {"kfac": {}, "nystrom": {"pc_nystrom_rank": 10000}, "spectral": {"pc_spectral_vectors": 10000}, "woodbury": {}}
 
 
 def close(one, other, tolerance=1e-9):
@@ -230,10 +230,49 @@ def test_spectral_options_are_checked(comm, options, sentence):
     assert str(caught.value.__cause__) == sentence
 
 
+# ---------------------------------------------------------------------------------------------------------- woodbury
+
+
+@pytest.mark.parametrize("ownership", ["blocks", "even"])
+@pytest.mark.parametrize("name", ["inverse", "two networks"])
+def test_woodbury_is_the_inverse(comm, name, ownership):
+    parts = setting(comm, name, ownership)
+    pre = preconditioner(parts, "woodbury")
+    close(applied(parts, pre), np.linalg.inv(damped(parts.dense_gauss_newton())))
+    pre.destroy()
+
+
+def test_woodbury_leaves_parameters_alone_that_are_coupled_with_no_other(comm):
+    parts = setting(comm, "inverse")
+    alone = np.array([parts.layout.size - 2, 4])
+    matrix = applied(parts, preconditioner(parts, "woodbury", alone))
+    dense = parts.dense_gauss_newton()
+    damping, own = DAMPING * np.diag(dense).mean(), np.diag(dense)[alone].copy()
+    dense[alone] = dense[:, alone] = 0.0
+    dense[alone, alone] = own
+    close(matrix, np.linalg.inv(dense + damping * np.eye(len(dense))))
+
+
+def test_woodbury_of_some_rows_is_the_inverse_for_these(comm):
+    parts = setting(comm, "inverse")
+    PETSc.Options()["pc_type"] = "woodbury"
+    pre = Preconditioner(parts.layout, parts.blocks, "", None, DAMPING, rows=9)
+    linearization = parts.evaluator.linearize(parts.theta)
+    pre.refresh(linearization, 5)
+    close(applied(parts, pre), np.linalg.inv(damped(linearization.subset(9, 5).gauss_newton_matrix())))
+
+
+def test_woodbury_needs_damping(comm):
+    parts = setting(comm, "inverse")
+    with pytest.raises(PETSc.Error) as caught:
+        applied(parts, preconditioner(parts, "woodbury", damping=0.0))
+    assert str(caught.value.__cause__) == "-pc_type woodbury divides by λ, which is 0: use -gn_shift above 0"
+
+
 # --------------------------------------------------------------------------------------------------------------- all
 
 
-@pytest.mark.parametrize("name", ["kfac", "nystrom", "spectral"])
+@pytest.mark.parametrize("name", ["kfac", "nystrom", "spectral", "woodbury"])
 def test_own_types_are_symmetric_positive_definite_and_assemble_nothing(comm, name):
     parts = setting(comm, "inverse")
     pre = preconditioner(parts, name)
@@ -243,7 +282,7 @@ def test_own_types_are_symmetric_positive_definite_and_assemble_nothing(comm, na
     assert preconditioner(parts, "python").pc_type == name  # the database has the long name now
 
 
-@pytest.mark.parametrize("name", ["kfac", "nystrom", "spectral"])
+@pytest.mark.parametrize("name", ["kfac", "nystrom", "spectral", "woodbury"])
 def test_a_refresh_and_a_shift_change_what_is_inverted(comm, name):
     parts = setting(comm, "inverse")
     pre = preconditioner(parts, name, **EXACT[name])
@@ -257,7 +296,7 @@ def test_a_refresh_and_a_shift_change_what_is_inverted(comm, name):
     close(applied(parts, pre), applied(parts, again), 1e-12)
 
 
-@pytest.mark.parametrize("name", ["kfac", "nystrom", "spectral"])
+@pytest.mark.parametrize("name", ["kfac", "nystrom", "spectral", "woodbury"])
 def test_the_long_name_means_the_same(comm, name):
     parts = setting(comm, "inverse")
     short = applied(parts, preconditioner(parts, name))
@@ -266,7 +305,7 @@ def test_the_long_name_means_the_same(comm, name):
     close(applied(parts, pre), short, 1e-14)
 
 
-@pytest.mark.parametrize("name", ["kfac", "nystrom", "spectral"])
+@pytest.mark.parametrize("name", ["kfac", "nystrom", "spectral", "woodbury"])
 def test_own_types_read_no_entries(comm, name):
     parts = setting(comm, "inverse")
     PETSc.Options()["pc_type"] = name

@@ -48,6 +48,21 @@ def test_products_and_entries_are_those_of_the_dense_jacobian(linearized):
     close(linearization.transpose_times(linearization.residual), evaluator.objective_gradient(theta)[1])
 
 
+@pytest.mark.parametrize("piece", [1, 20])
+def test_products_by_pieces_are_those_of_the_dense_jacobian(linearized, monkeypatch, piece):
+    _, theta, linearization, jacobian = linearized
+    monkeypatch.setattr("pescitrain.evaluation.jacobian.PIECE", piece)
+    several = np.stack((random_vector(len(theta), 1), random_vector(len(theta), 6))).T
+    close(linearization.gauss_newton_products(several), jacobian.T @ (jacobian @ several))
+
+
+def test_the_diagonal_of_wide_layers_is_that_of_the_dense_matrix():
+    evaluator = CASES["poisson"].build(wrap=lambda _: mlp(width=30))
+    theta = start(evaluator)
+    linearization = evaluator.linearize(theta)
+    close(linearization.gauss_newton_diagonal(), (linearization.dense() ** 2).sum(0))
+
+
 def test_the_adjoint_identity_holds_to_round_off(linearized):
     _, theta, linearization, jacobian = linearized
     v, w = random_vector(len(theta), 3), random_vector(len(jacobian), 4)

@@ -227,3 +227,65 @@ def test_iterations_of_schwarz_are_counted_to_a_fixed_objective():
     header, row = lines_of("subdomain_schwarz", *words)
     assert header.split() == ["subdomains", "4"]
     assert re.fullmatch(r"output +[1-8] \(\d+\.\d s\)", row)
+
+
+def test_a_wide_network_is_trained_for_so_many_seconds():
+    words = "--problems borehole --methods lm --width 16 --depth 2 --points 40 --seconds 1".split()
+    ended = program([sys.executable, str(BENCHMARKS / "large_networks.py"), *words])
+    assert ended.code == 0, ended.err
+    header, row = (line.split() for line in ended.out.splitlines())
+    assert header == ["borehole", "objective", "error", "iterations", "times", "rate"]
+    assert row[0] == "lm"
+    assert float(row[1]) < 1e-12  # fewer samples than parameters: all of them are met
+    assert 0.0 < float(row[2]) < 0.5
+
+
+@pytest.fixture
+def large_networks(monkeypatch):
+    """The script, and a command in the place of the one that it runs."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    module = importlib.import_module("large_networks")
+    run = importlib.import_module("runs").Run
+
+    def pretend(answer):
+        def train(*words, **_):
+            options = dict(zip(words[::2], words[1::2], strict=True))
+            return run(answer(options), [], [], [1.0])
+
+        monkeypatch.setattr(module, "train", train)
+
+    return module, pretend
+
+
+def test_first_order_methods_have_the_best_rate_and_fall_to_a_hundredth(large_networks, capsys):
+    module, pretend = large_networks
+    decays = []
+
+    def answer(options):
+        if "-tao_adam_lr" not in options:
+            return {"rel_l2": 0.001, "iterations": 7}
+        decays.append(float(options["-tao_adam_decay"]))
+        return {"rel_l2": abs(float(options["-tao_adam_lr"]) - 0.003) + 0.01, "iterations": 10}
+
+    pretend(answer)
+    size = module.Size(256, 4, 1000, [])
+    module.compare(size, "borehole", ["adam", "lbfgs"], 100.0, [0, 1], [0.001, 0.003, 0.01])
+    _, adam, lbfgs = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert adam[2:] == ["1.0e-02", "10", "1", "0.003"]
+    assert lbfgs[2:] == ["1.0e-03", "7", "10"]
+    assert decays[0] == 1.0
+    assert decays[1] ** 200 == pytest.approx(0.01)  # ten iterations in a twentieth of the time
+
+
+def test_memory_is_counted_in_numbers_a_parameter(large_networks, capsys):
+    module, pretend = large_networks
+
+    def answer(options):
+        parameters = int(options["-net_width"]) ** 2
+        return {"parameters": parameters, "peak_rss_mb": 300.0 + 8.0 * 12.0 * parameters / 1e6}
+
+    pretend(answer)
+    module.weigh("borehole", ["lbfgs"], [128, 512], 4, [1000], [])
+    header, row = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert header[1:] == ["128,", "1000", "512,", "1000", "a", "parameter"]
+    assert float(row[-1]) == pytest.approx(12.0)

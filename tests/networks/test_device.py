@@ -11,7 +11,7 @@ from pescitrain.algebra.cholesky import ShiftedCholesky
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Evaluator
 from pescitrain.evaluation.restriction import RestrictedEvaluator
-from pescitrain.networks.device import HOST, at_home, describe, find_device, on_device, on_host
+from pescitrain.networks.device import HOST, at_home, describe, evaluate, find_device, on_device, on_host
 
 GPU = torch.device("cuda", 0)
 
@@ -186,3 +186,12 @@ def test_a_run_ends_where_that_of_the_host_ends(tmp_path, words):
     assert ends[1]["device"] == describe(GPU)
     assert ends[1]["objective"] == pytest.approx(ends[0]["objective"], rel=1e-6)
     assert ends[1]["rel_l2"] == pytest.approx(ends[0]["rel_l2"], rel=1e-6)
+
+
+def test_points_in_parts_have_the_values_of_all_at_once(monkeypatch):
+    x = np.random.default_rng(0).uniform(-1.0, 1.0, (10, 3))
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh()).double()
+    whole = evaluate(module, x)
+    monkeypatch.setattr("pescitrain.networks.device.AT_A_TIME", 4)
+    np.testing.assert_allclose(evaluate(module, x), whole, rtol=1e-15)
+    assert evaluate(module, x[:0]).shape == (0, 2)

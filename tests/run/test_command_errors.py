@@ -40,6 +40,63 @@ def test_a_senseless_choice_is_refused(tmp_path, words, sentence):
     assert re.match(sentence, ended.complaint), ended.complaint
 
 
+NO_ENTRIES = "use -pc_type kfac, nystrom or woodbury, which hold no entries"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            "-tao_type blmvm",
+            "-pc_type asm: the matrix of 3 blocks, of which the largest has 72 parameters, has 5.8e+03 entries, "
+            f"0 GiB, and this machine has 0 GiB: {NO_ENTRIES}, or none",
+        ),
+        (
+            "-tao_type bntr -pc_type mg",
+            "-pc_type mg: the matrix of 105 parameters has 1.1e+04 entries, 0 GiB, and this machine has 0 GiB: "
+            f"{NO_ENTRIES}, or none",
+        ),
+        (
+            "-tao_type bntr -pc_type spectral",
+            "-pc_type spectral: the matrix of 3 blocks has 5.8e+03 entries, 0 GiB, and this machine has 0 GiB: "
+            f"{NO_ENTRIES}",
+        ),
+        (
+            "-tao_type bntr -pc_type filter",
+            "-pc_type filter: the matrix of 3 blocks has 5.8e+03 entries, 0 GiB, and this machine has 0 GiB: "
+            f"{NO_ENTRIES}",
+        ),
+        (
+            "-tao_type lm",
+            "-tao_type lm: the matrix of 105 parameters has 1.1e+04 entries, 0 GiB, and this machine has 0 GiB: use "
+            "-tao_lm_space krylov",
+        ),
+        (
+            "-tao_type lm -sample_points 40",
+            "-tao_type lm: the matrix of 80 residuals has 6.4e+03 entries, 0 GiB, and this machine has 0 GiB: use "
+            "-tao_lm_space krylov",
+        ),
+        (
+            "-tao_type ssbroyden",
+            "-tao_type ssbroyden: the inverse Hessian of 105 parameters has 1.1e+04 entries, 0 GiB, and this machine "
+            "has 0 GiB: use -tao_type lbfgs, which keeps a few vectors",
+        ),
+    ],
+)
+def test_a_matrix_that_no_memory_holds_is_refused_before_it_is_made(tmp_path, monkeypatch, words, sentence):
+    monkeypatch.setattr("pescitrain.algebra.memory.memory_of_machine", lambda: 1e4)
+    ended = command(*POISSON2D, *words.split(), "-out_dir", tmp_path / "run")
+    assert ended.code == 2
+    assert ended.complaint == sentence
+
+
+def test_a_sparse_matrix_with_more_entries_than_petsc_counts_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("pescitrain.algebra.memory.LIMIT", 1000)
+    ended = command(*POISSON2D, "-tao_type", "blmvm", "-out_dir", tmp_path / "run")
+    assert ended.code == 2
+    assert re.search(r"5.8e\+03 entries, 0 GiB, and this PETSc counts to 1.0e\+03: use -pc_type ", ended.complaint)
+
+
 def test_a_run_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     file = tmp_path / "file"
     file.write_text("")

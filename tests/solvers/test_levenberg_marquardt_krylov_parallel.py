@@ -76,6 +76,7 @@ def run(comm, build, lengths=(2,), bounds=None, **options):
         ("operator", "none", False),
         ("operator", "kfac", False),
         ("operator", "nystrom", False),
+        ("operator", "woodbury", False),
         ("poisson", "kfac", False),
         ("poisson", "asm", True),
     ],

@@ -190,7 +190,7 @@ def test_a_method_that_ignores_bounds_is_refused_where_there_are_some(comm, name
 
 @pytest.mark.parallel
 @pytest.mark.parametrize("name", ["blmvm", "bqnls", "bqnktr", "bnls", "bntr", "bntl", "tron", "bncg"])
-@pytest.mark.parametrize("pc_type", ["none", "asm", "cholesky", "kfac", "nystrom", "spectral"])
+@pytest.mark.parametrize("pc_type", ["none", "asm", "cholesky", "kfac", "nystrom", "spectral", "woodbury"])
 def test_a_bounded_method_stops_at_the_bound(comm, name, pc_type):
     best = least_squares_minimum(LINEAR.build())
     lower, upper = np.full_like(best, -np.inf), np.full_like(best, np.inf)
@@ -238,7 +238,7 @@ def test_the_matrix_is_the_one_that_is_asked_for(comm, matrix, kind):
 
 
 @pytest.mark.parallel
-@pytest.mark.parametrize("pc_type", ["kfac", "nystrom", "spectral"])
+@pytest.mark.parametrize("pc_type", ["kfac", "nystrom", "spectral", "woodbury"])
 @pytest.mark.parametrize(("kind", "name"), [("tao", "blmvm"), ("tao", "nls"), ("snes", "newtontr"), ("snes", "qn")])
 def test_own_preconditioners_lead_to_the_minimum_without_a_matrix(comm, kind, name, pc_type):
     method = create(comm, kind, name, settings=GaussNewtonSettings(matrix="none"), pc_type=pc_type)
