@@ -70,6 +70,17 @@ def test_asm_is_the_sum_of_the_inverses_of_the_blocks(comm, overlap, blocks, own
     pre.destroy()
 
 
+@pytest.mark.parametrize("kind", [None, "blocks", "dense"])
+def test_jacobi_is_the_inverse_of_the_diagonal_with_entries_or_without(comm, kind):
+    parts = setting(comm, "inverse")
+    pre = preconditioner(parts, "jacobi", kind=kind)
+    assert (pre.matrix.mat.getType() == PETSc.Mat.Type.PYTHON) == (kind is None)
+    close(applied(parts, pre), np.diag(1.0 / damped(parts).diagonal()))
+    pre.set_damping(2.0 * pre.matrix.mean_diagonal)
+    close(applied(parts, pre), np.diag(1.0 / damped(parts, 2.0).diagonal()))
+    pre.destroy()
+
+
 @pytest.mark.parametrize("overlap", [0, 1])
 def test_gasm_is_what_asm_is(comm, overlap):
     parts = setting(comm, "inverse", overlap=overlap)
@@ -202,7 +213,7 @@ def test_restricted_schwarz_with_overlap_is_not_symmetric(comm):
 
 def test_what_is_not_positive_is_refused(comm):
     parts = setting(comm, "inverse")
-    pre = preconditioner(parts, "jacobi", prefix="main_")
+    pre = preconditioner(parts, "jacobi", prefix="main_", kind="blocks")
     pre.matrix.mat.scale(-1.0)
     with pytest.raises(OptionError, match=r"^-main_pc_type jacobi is not positive definite"):
         pre.require_symmetric_positive_definite("cg")
