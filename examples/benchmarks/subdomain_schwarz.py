@@ -23,7 +23,7 @@ ALONE = "-tao_spqn_global false"
 ONE, TWO = "-net_subdomains {n}", "-net_subdomains 1,{n}"
 LINES = {
     "lm": f"{ONE} -tao_type lm",
-    "krylov": f"{ONE} -tao_type lm -tao_lm_space krylov -pc_type two_level -part_overlap 1",
+    "krylov": f"{ONE} -tao_type lm -tao_lm_space krylov -pc_type two_level",
     "sweep": f"{ONE} {SWEEP} -sub_tao_type lm {ALONE}",
     "lbfgs": f"{ONE} {SWEEP} -sub_tao_type lbfgs -sub_tao_max_it 10 {ALONE}",
     "overlap": f"{ONE} {SWEEP} -sub_tao_type lm {ALONE} -part_overlap 1",

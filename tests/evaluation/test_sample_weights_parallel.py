@@ -141,7 +141,8 @@ def test_a_residual_elsewhere_has_no_weight(comm):
     points = evaluator.samples[0].points.x
     before = samples.residual_size(theta, evaluator.samples[0], points)
     ResidualAttention(samples, 1, 0.5, 0.1).refresh(theta, 1)
-    assert np.array_equal(samples.residual_size(theta, evaluator.samples[0], points), before)
+    # The order of sums in a product of matrices depends on where the memory lies.
+    np.testing.assert_allclose(samples.residual_size(theta, evaluator.samples[0], points), before, rtol=1e-13)
 
 
 def test_periodic_partners_stay(comm):
