@@ -36,8 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from runs import arguments, read
 
-ITERATIONS = 10
-"""A coarse space of ``two_level`` is kept for as many."""
+ITERATIONS = 2
 ONE_TRIAL = "-tao_lm_accept -1e30 -tao_lm_damping 1"
 """Steps of lm are taken as they are: how many are tried depends on the problem, and with it what an iteration costs."""
 INNER = 3

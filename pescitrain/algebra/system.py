@@ -52,7 +52,7 @@ class System:
         if self._ghosts is not None:
             self._ghosts.destroy()
         self._ghosts = None if seen is None else Ghosts(self.layout, seen)
-        self.evaluator.exchange = self._ghosts
+        self.evaluator.neighbour_sums = self._ghosts
 
     def gather(self, x: PETSc.Vec) -> Array:
         """θ (n,) as far as this rank sees it, or all of it, in a buffer that the next call overwrites. Collective."""

@@ -20,7 +20,7 @@ from pescitrain.evaluation.chunks import Chunk, TermSamples
 from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian
 from pescitrain.evaluation.linearization import ChunkPlace, Linearization
-from pescitrain.evaluation.neighbours import Exchange, agreed
+from pescitrain.evaluation.neighbour_sums import NeighbourSums, agreed
 from pescitrain.evaluation.output_layer import OutputLayer
 from pescitrain.evaluation.residuals import Residuals
 from pescitrain.evaluation.samples import samples_at
@@ -70,7 +70,7 @@ class _RecentPoints:
 
 class Evaluator:
     """φ(θ) = ½‖r(θ)‖², its gradient and its linearization; θ (n,) is given whole on every rank, or as far as
-    its samples see it, where there is an ``exchange``: gradients are then those of the rank's own entries.
+    its samples see it, where there are ``neighbour_sums``: gradients are then those of the rank's own entries.
 
     Of terms with another loss than squares, the rows r are such that ∇φ = Jᵀr and JᵀJ is the generalized Gauss–Newton
     matrix; φ is then not ½‖r‖², and :attr:`quadratic` is false.
@@ -95,7 +95,7 @@ class Evaluator:
         self.surrogate, self.problem = surrogate, problem
         self.counters, self.cost = Counters(), 1.0
         self.batches: Batches | None = None
-        self.exchange: Exchange | None = None
+        self.neighbour_sums: NeighbourSums | None = None
         self.arithmetic = Arithmetic(parameters.device)
         self.residuals = Residuals(problem, surrogate, parameters.unknowns)
         self._recent = _RecentPoints()
@@ -137,13 +137,13 @@ class Evaluator:
         self.counters.gradient += self._cost
         value, gradient = self._summed_gradient()
         finite = np.isfinite(value.objective) and bool(np.isfinite(gradient).all())
-        if not (finite if self.exchange is None else self.comm.allreduce(finite, op=MPI.LAND)):
+        if not (finite if self.neighbour_sums is None else self.comm.allreduce(finite, op=MPI.LAND)):
             value, gradient = Value(np.inf, value.terms), np.zeros_like(gradient)
         self._recent.add(key, value, gradient)
         return value, gradient
 
     def learn(self, theta: Array, value: Value, gradient: Array) -> None:
-        """Take φ and ∇φ = Jᵀr (n,) of a point that a solver has from a linearization. Collective with an exchange."""
+        """Take φ and ∇φ = Jᵀr (n,) of a point that a solver has from a linearization. Collective."""
         self._recent.add(self._key(theta), value, gradient)
 
     def forget(self) -> None:
@@ -221,7 +221,7 @@ class Evaluator:
             self.arithmetic,
             self._places(),
             self._cost,
-            self.exchange,
+            self.neighbour_sums,
         )
 
     def project(self, theta: Array) -> Array:
@@ -248,14 +248,14 @@ class Evaluator:
         return places
 
     def _key(self, theta: Array) -> bytes:
-        """Of a point among the recent ones, the same on all ranks. Collective with an exchange."""
-        exchange, batch = self.exchange, None if self.batches is None else self.batches.shown
-        own = np.ascontiguousarray(theta if exchange is None else theta[exchange.own])
+        """Of a point among the recent ones, the same on all ranks. Collective with neighbour sums."""
+        near, batch = self.neighbour_sums, None if self.batches is None else self.batches.shown
+        own = np.ascontiguousarray(theta if near is None else theta[near.own])
         known = hashlib.blake2b(own, digest_size=16)
         known.update(repr(batch).encode())
-        if exchange is None:
+        if near is None:
             return known.digest()
-        known.update(repr(exchange.own).encode())  # or equal parts of two ranks cancel out
+        known.update(repr(near.own).encode())  # or equal parts of two ranks cancel out
         return agreed(self.comm, known.digest())
 
     @property
@@ -283,8 +283,8 @@ class Evaluator:
 
     def _summed_gradient(self) -> tuple[Value, Array]:
         """φ and ∇φ, over all ranks. Collective."""
-        terms, exchange = len(self.samples), self.exchange
-        if exchange is None:
+        terms, near = len(self.samples), self.neighbour_sums
+        if near is None:
             buffer = self._reduced("Gradient", terms + self.parameters.size, self._add_objective_gradient)
             return _value(buffer[:terms]), buffer[terms:]
         buffer = np.zeros(terms + self.parameters.size)
@@ -294,7 +294,7 @@ class Evaluator:
             objective[:] = buffer[:terms]
 
         value, gradient = _value(self._reduced("Gradient", terms, work)), buffer[terms:]
-        exchange.sum(gradient)
+        near.sum(gradient)
         return value, gradient
 
     def _reduced(self, event: str, size: int, work: Callable[[Array], None]) -> Array:

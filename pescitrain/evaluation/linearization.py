@@ -15,7 +15,7 @@ from torch import Tensor
 from pescitrain.evaluation.arithmetic import Arithmetic
 from pescitrain.evaluation.counters import Counters
 from pescitrain.evaluation.jacobian import ChunkJacobian, GramBlock, KroneckerFactor
-from pescitrain.evaluation.neighbours import Exchange
+from pescitrain.evaluation.neighbour_sums import NeighbourSums
 from pescitrain.evaluation.owner_sums import sum_on_owners
 from pescitrain.evaluation.sample_gram import blocks_of_gram, is_shorter
 from pescitrain.networks.device import HOST, on_device, on_host
@@ -39,8 +39,8 @@ class Linearization:
     """J = ∂r/∂θ (m, n) with its rows distributed over ranks, at the θ of :meth:`Evaluator.linearize`.
 
     Every product is exact (no differences); J itself is never held whole. ``theta`` (n,): where it is; ``cost``: what a
-    product counts as, below 1 for a coarser network. Where there is an ``exchange``, Jᵀw, JᵀJ v and the diagonal are
-    those of the rank's own entries, zero elsewhere.
+    product counts as, below 1 for a coarser network. With ``neighbour_sums`` the results Jᵀw, JᵀJ v and the
+    diagonal are those of the rank's own entries, zero elsewhere.
     """
 
     comm: MPI.Intracomm
@@ -52,7 +52,7 @@ class Linearization:
     arithmetic: Arithmetic
     places: list[ChunkPlace]
     cost: float = 1.0
-    exchange: Exchange | None = None
+    neighbour_sums: NeighbourSums | None = None
 
     @property
     def rows(self) -> int:
@@ -286,10 +286,10 @@ class Linearization:
 
     def _summed_vector(self, values: Array) -> Array:
         """The sums (n,) over ranks, in place. Collective."""
-        if self.exchange is None:
+        if self.neighbour_sums is None:
             self.comm.Allreduce(MPI.IN_PLACE, values)
         else:
-            self.exchange.sum(values)
+            self.neighbour_sums.sum(values)
         return values
 
     def seen(self) -> NDArray[np.intp]:

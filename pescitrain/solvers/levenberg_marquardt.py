@@ -155,7 +155,7 @@ class LevenbergMarquardt:
             value = evaluator.objective(theta)
             system.see(first.seen())
             theta = system.gather(x).copy()
-            self._keep(system, theta, replace(first, theta=theta, exchange=evaluator.exchange))
+            self._keep(system, theta, replace(first, theta=theta, neighbour_sums=evaluator.neighbour_sums))
             evaluator.learn(theta, value, self._linearize(system, theta).gradient)
         else:
             gradient = self._linearize(system, theta).gradient

@@ -9,7 +9,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 
-class Exchange(Protocol):
+class NeighbourSums(Protocol):
     """Where the samples of a rank see a few parameters alone: it has no use for the others, nor for their sums."""
 
     own: slice
