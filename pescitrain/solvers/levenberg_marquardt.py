@@ -155,8 +155,8 @@ class LevenbergMarquardt:
             value = evaluator.objective(theta)
             system.see(first.seen())
             theta = system.gather(x).copy()
-            self._keep(system, theta, replace(first, theta=theta, neighbour_sums=evaluator.neighbour_sums))
-            evaluator.learn(theta, value, self._linearize(system, theta).gradient)
+            near = replace(first, theta=theta, neighbour_sums=evaluator.neighbour_sums)
+            evaluator.learn(theta, value, self._keep(system, theta, near).gradient)
         else:
             gradient = self._linearize(system, theta).gradient
             evaluator.learn(theta, evaluator.objective(theta), gradient)
@@ -215,11 +215,10 @@ class LevenbergMarquardt:
     def _linearize(self, system: System, theta: Array) -> _Linearized:
         """The next step starts where this one ends: the last linearization is kept."""
         if self._known is None or not system.agree(np.array_equal(theta, self._known.theta)):
-            self._keep(system, theta, system.evaluator.linearize(theta))
-        assert self._known is not None
+            return self._keep(system, theta, system.evaluator.linearize(theta))
         return self._known
 
-    def _keep(self, system: System, theta: Array, linearization: Linearization) -> None:
+    def _keep(self, system: System, theta: Array, linearization: Linearization) -> _Linearized:
         """Take this linearization, and its gradient. Collective."""
         gradient = linearization.transpose_times(linearization.residual)
         if not system.agree(bool(np.isfinite(gradient).all())):
@@ -228,6 +227,7 @@ class LevenbergMarquardt:
                 "residual, or use -tao_type blmvm"
             )
         self._known = _Linearized(theta, linearization, gradient)
+        return self._known
 
     def _factors(self, system: System, linearization: Linearization, free: Indices | None) -> _Factors | _SparseFactors:
         """A + λI or K + λI of a linearization. Collective."""
