@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from petsc4py import PETSc
 
 from pescitrain.algebra.operators import gather_rows
@@ -9,37 +10,52 @@ from pescitrain.algebra.preconditioner import DIRECT
 
 
 class CoarseSolve:
-    """A⁻¹ for a matrix A (K, K), by the PC that the options name. Construction is collective.
+    """(PᵀAP)⁻¹ for matrices A (n, n) and P (n, K), by the PC that the options name. Construction is collective.
 
-    ``cholesky`` and ``lu``, which PETSc has on one rank, factor all of A on every rank; an application then gathers K
-    numbers by one collective, where PETSc's ``redundant`` sends a message to each other rank.
+    ``cholesky`` and ``lu``, which PETSc has on one rank, factor all of PᵀAP on every rank; an application then gathers
+    K numbers by one collective, where PETSc's ``redundant`` sends a message to each other rank.
 
     Options, with ``prefix``
     ------------------------
     -pc_type cholesky
     """
 
-    def __init__(self, matrix: PETSc.Mat, prefix: str) -> None:
+    def __init__(self, matrix: PETSc.Mat, basis: PETSc.Mat, prefix: str) -> None:
         kind = PETSc.Options(prefix).getString("pc_type", "cholesky")
+        self._basis = basis
+        self._products = matrix.matMult(basis)
+        self._coarse = basis.transposeMatMult(self._products)
         self._whole: PETSc.Vec | None = None
+        self._local = self._coarse
         if kind in DIRECT and matrix.getComm().size > 1:
-            rows = gather_rows(matrix)
-            arrays = tuple(part.astype(PETSc.IntType) for part in (rows.indptr, rows.indices))
-            local = PETSc.Mat().createAIJ(rows.shape, csr=(*arrays, rows.data), comm=PETSc.COMM_SELF)
-            template = matrix.createVecRight()
+            rows = gather_rows(self._coarse)
+            self._starts, self._columns = (part.astype(PETSc.IntType) for part in (rows.indptr, rows.indices))
+            csr = (self._starts, self._columns, rows.data)
+            self._local = PETSc.Mat().createAIJ(rows.shape, csr=csr, comm=PETSc.COMM_SELF)
+            template = self._coarse.createVecRight()
             self._scatter, self._whole = PETSc.Scatter.toAll(template)
-            self._solved, self._range = self._whole.duplicate(), matrix.getOwnershipRange()
+            self._solved, self._range = self._whole.duplicate(), self._coarse.getOwnershipRange()
             template.destroy()
-        else:
-            local = matrix
-        self._pc = PETSc.PC().create(local.getComm())
+        self._pc = PETSc.PC().create(self._local.getComm())
         self._pc.setOptionsPrefix(prefix)
         self._pc.setType(kind)
-        self._pc.setOperators(local, local)
+        self._pc.setOperators(self._local, self._local)
         self._pc.setFromOptions()
         self._pc.setUp()
-        if local is not matrix:
-            local.destroy()
+
+    def update(self, matrix: PETSc.Mat) -> None:
+        """For an A with other entries in the same places. Collective."""
+        matrix.matMult(self._basis, result=self._products)
+        self._basis.transposeMatMult(self._products, result=self._coarse)
+        if self._whole is not None:
+            mine = self._coarse.getValuesCSR()[2]
+            comm = self._coarse.getComm().tompi4py()
+            values = np.empty(len(self._columns))
+            comm.Allgatherv(mine, (values, comm.allgather(len(mine))))
+            self._local.setValuesCSR(self._starts, self._columns, values)
+            self._local.assemble()
+        self._pc.setOperators(self._local, self._local)
+        self._pc.setUp()
 
     @property
     def gathered(self) -> int:
@@ -59,5 +75,7 @@ class CoarseSolve:
         """Collective."""
         self._pc.destroy()
         if self._whole is not None:
-            for thing in (self._scatter, self._whole, self._solved):
+            for thing in (self._scatter, self._whole, self._solved, self._local):
                 thing.destroy()
+        for thing in (self._products, self._coarse):
+            thing.destroy()

@@ -56,6 +56,7 @@ class TwoLevelSchwarz:
         self._local: PETSc.PC | None = None
         self._basis: PETSc.Mat | None = None
         self._coarse: CoarseSolve | None = None
+        self._entries = 0
         self._rest: PETSc.Vec | None = None
         self._image: PETSc.Vec | None = None
 
@@ -97,6 +98,7 @@ class TwoLevelSchwarz:
         assert isinstance(age, int)
         if moved and (self._basis is None or not 0 < age - self._made < self.lag):
             self._made = age
+            self._forget_coarse()
             if self._basis is not None:
                 self._basis.destroy()
             shifted = dm.getAttr("matrix")
@@ -108,21 +110,24 @@ class TwoLevelSchwarz:
             surrounded = [_surrounded(block, layout, couplings) for block in blocks]
             self._basis = self._coarse_basis(linearization, layout, surrounded, matrix, shifted.shift)
         self._at = linearization
+        self._update_coarse(matrix, f"{pc.getOptionsPrefix() or ''}two_level_coarse_")
+
+    def _update_coarse(self, matrix: PETSc.Mat, prefix: str) -> None:
+        """(PᵀAP)⁻¹ for the entries of A, anew where there are more of them. Collective."""
         assert self._basis is not None
+        entries = int(matrix.getInfo(PETSc.Mat.InfoType.GLOBAL_SUM)["nz_used"])
+        if self._coarse is not None and entries == self._entries:
+            self._coarse.update(matrix)
+            return
+        self._forget_coarse()
+        self._entries = entries
+        if self._basis.getSize()[1]:
+            self._coarse = CoarseSolve(matrix, self._basis, prefix)
+
+    def _forget_coarse(self) -> None:
         if self._coarse is not None:
             self._coarse.destroy()
             self._coarse = None
-        if self._basis.getSize()[1]:
-            self._coarse = self._coarse_solve(matrix, self._basis, pc.getOptionsPrefix() or "")
-
-    def _coarse_solve(self, matrix: PETSc.Mat, basis: PETSc.Mat, prefix: str) -> CoarseSolve:
-        """(PᵀAP)⁻¹. Collective."""
-        products = matrix.matMult(basis)
-        coarse = basis.transposeMatMult(products)
-        solve = CoarseSolve(coarse, f"{prefix}two_level_coarse_")
-        for thing in (products, coarse):
-            thing.destroy()
-        return solve
 
     def _coarse_basis(
         self,

@@ -192,6 +192,37 @@ def test_the_coarse_space_is_kept_for_some_linearizations(comm, monkeypatch, lag
     preconditioner.destroy()
 
 
+@pytest.mark.parametrize("more_entries", [False, True])
+def test_a_coarse_space_that_is_kept_inverts_the_new_matrix_on_it(comm, more_entries):
+    system = system_of(WIDE, comm)
+    for key, value in {"pc_type": "two_level", "pc_two_level_threshold": 0.5}.items():
+        PETSc.Options()[key] = value
+    preconditioner = Preconditioner(system.layout, system.blocks, "", None, 1e-4, couplings=system.couplings)
+    theta, matrix, last = start(system.evaluator), preconditioner.matrix.mat, system.layout.size - 1
+    kept = None
+    for step in range(3):
+        preconditioner.refresh(system.evaluator.linearize((1.0 + 0.1 * step) * theta))
+        if step == 2 and more_entries:
+            for row, column in ((0, last), (last, 0)):
+                if system.layout.start <= row < system.layout.stop:
+                    matrix.setValue(row, column, 1e-3, addv=PETSc.InsertMode.ADD)
+            matrix.assemble()
+        preconditioner.set_damping(10.0**-step)
+        preconditioner.pc.setUp()
+        basis = preconditioner.pc.getPythonContext()._basis
+        kept = kept or basis
+        assert basis.handle == kept.handle
+        coarse, image, back = basis.createVecRight(), system.layout.create_vec(), system.layout.create_vec()
+        coarse.setArray(np.sin(1.0 + np.arange(*coarse.getOwnershipRange())))
+        vector = system.layout.create_vec()
+        basis.mult(coarse, vector)
+        matrix.mult(vector, image)
+        preconditioner.apply(image, back)  # M A P = P in the deflated form
+        difference = np.abs(system.layout.gather(back) - system.layout.gather(vector)).max()
+        assert difference < 1e-9 * np.abs(system.layout.gather(vector)).max()
+    preconditioner.destroy()
+
+
 def test_the_columns_of_the_coarse_space_are_the_eigenvectors(comm, monkeypatch):
     found = {}
 
