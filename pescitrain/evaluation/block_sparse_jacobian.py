@@ -108,22 +108,29 @@ class BlockSparseJacobian(ChunkJacobian):
             out.index_add_(0, group.columns.flatten(), products.flatten())
 
     def transposed(self, entries: Sequence[Entry]) -> Tensor:
+        everywhere = torch.ones(self.samples, dtype=torch.bool, device=self.device)
+        return self._transposed_at(everywhere, entries)
+
+    def _transposed_at(self, chosen: Tensor, entries: Sequence[Entry]) -> Tensor:
+        """Columns of J, transposed, with the rows of the chosen samples (bool (N,)) alone."""
         starts, total = {}, 0
         for entry in entries:
             starts[entry.name] = total
             total += entry.stop - entry.start
-        result = torch.zeros(total, self.samples, self.count, dtype=torch.float64, device=self.device)
+        place = chosen.cumsum(0) - 1
+        result = torch.zeros(total, int(chosen.sum()), self.count, dtype=torch.float64, device=self.device)
         for group in self._groups:
-            for entry, samples, values in zip(group.entries, group.samples, group.values, strict=True):
+            for a, entry in enumerate(group.entries):
                 if entry.name in starts:
-                    start = starts[entry.name]
-                    result[start : start + len(values)].index_add_(1, samples, values)
-        return result.view(total, self.rows)
+                    here = (group.present[a] & chosen[group.samples[a]]).nonzero()[:, 0]
+                    rows = result[starts[entry.name] :][: entry.stop - entry.start]
+                    rows.index_add_(1, place[group.samples[a, here]], group.values[a][:, here])
+        return result.flatten(1)
 
     def gram_factors(self, entries: Sequence[Entry], seen_by: Sequence[Entry] | None = None) -> Iterator[Tensor]:
-        samples = self._seen_by(entries if seen_by is None else seen_by).nonzero()[:, 0]
-        if len(samples):
-            yield self.transposed(entries).unflatten(1, (self.samples, self.count))[:, samples].flatten(1)
+        seen = self._seen_by(entries if seen_by is None else seen_by)
+        if seen.any():
+            yield self._transposed_at(seen, entries)
 
     def _seen_by(self, entries: Sequence[Entry]) -> Tensor:
         """Which samples (N,) depend on some of these parameters."""
