@@ -37,6 +37,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from runs import arguments, read
 
 ITERATIONS = 2
+TIMED = 20
+"""Iterations of what is timed: of subdomains two coarse spaces, each kept for ten."""
 ONE_TRIAL = "-tao_lm_accept -1e30 -tao_lm_damping 1"
 """Steps of lm are taken as they are: how many are tried depends on the problem, and with it what an iteration costs."""
 INNER = 3
@@ -68,7 +70,8 @@ def options_of(method: str, share: int, size: int) -> str:
 
 
 def launch(program: list[str], ranks: int, options: list[str]) -> tuple[str, float]:
-    """What a program says on its last line, and the seconds of the run. On one thread for each rank.
+    """What a program says on its last line, and the seconds of the run. On one thread for each rank, and one core where
+    there are so many.
 
     Raises
     ------
@@ -79,7 +82,17 @@ def launch(program: list[str], ranks: int, options: list[str]) -> tuple[str, flo
         launcher = shutil.which(
             "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         )
-        command = [launcher or "mpiexec", "-n", str(ranks), sys.executable, *program, *silent.split(), *options]
+        pinned = ["-bind-to", "core"] if ranks <= (os.cpu_count() or 1) else []
+        command = [
+            launcher or "mpiexec",
+            *pinned,
+            "-n",
+            str(ranks),
+            sys.executable,
+            *program,
+            *silent.split(),
+            *options,
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if ended.returncode not in (0, 1) or not (Path(folder) / "summary.json").is_file():
@@ -180,10 +193,11 @@ def report(model: Model, before: Model, predicted: list[int]) -> None:
 
 def timed(method: str, repetitions: int, size: int, words: list[str]) -> float:
     """T(1) / T(2) of weak scaling, the median of pairs."""
+    longer = [*words, "-tao_max_it", str(TIMED), "-snes_max_it", str(TIMED)]
     ratios = []
     for _ in range(repetitions):
         one, two = (
-            launch(["-m", "pescitrain"], ranks, [*options_of(method, ranks, size).split(), *words])[1]
+            launch(["-m", "pescitrain"], ranks, [*options_of(method, ranks, size).split(), *longer])[1]
             for ranks in (1, 2)
         )
         ratios.append(one / two)
