@@ -22,6 +22,7 @@ SHIPPED: dict[str, str] = {
     "poisson5d": "pescitrain.problems.poisson5d:Poisson5D",
     "multiscale1d": "pescitrain.problems.multiscale:Multiscale1D",
     "multiscale2d": "pescitrain.problems.multiscale:Multiscale2D",
+    "multiscale_mesh": "pescitrain.problems.multiscale:MultiscaleMesh",
     "heat1d": "pescitrain.problems.heat1d:Heat1D",
     "spirals": "pescitrain.problems.spirals:Spirals",
     "smiley": "pescitrain.problems.smiley:Smiley",

@@ -1,6 +1,7 @@
 """Poisson's equation with a solution of many scales: −Δu = f in (0,1)^d, d = 1 or 2, u = 0 on the boundary.
 
-Exact: u = (1/s) Σ_{i=1}^{s} Π_a sin ω_i x_a with ω_i = 2^i π, so that f = (d/s) Σ ω_i² Π_a sin ω_i x_a.
+Exact: u = (1/s) Σ_{i=1}^{s} Π_a sin ω_i x_a with ω_i = 2^i π, so that f = (d/s) Σ ω_i² Π_a sin ω_i x_a. The same u on
+any plane mesh, with its values on the boundary.
 Source: Dolean, Heinlein, Mishra & Moseley, Comput. Methods Appl. Mech. Engrg. 429 (2024) 117116 (multilevel FBPINN).
 """
 
@@ -81,3 +82,25 @@ class Multiscale2D(Problem):
     def wave_numbers(self) -> list[float]:
         """ω_1 … ω_s."""
         return [2.0**i * math.pi for i in range(1, self.scales + 1)]
+
+
+@dataclass
+class MultiscaleMesh(Multiscale2D):
+    """On a mesh. ``scales``: s, the finest having 2^(s−1) periods in a unit of length."""
+
+    scales: int = 3
+
+    mesh = "lshape.msh"
+
+    def domain(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return None
+
+    def terms(self) -> list[Term]:
+        return [Residual(self.equation), Dirichlet(self.boundary_value, on="boundary", weight=1000.0)]
+
+    def lifting(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return None
+
+    def boundary_value(self, x: Tensor, y: Tensor) -> Tensor:
+        """u."""
+        return torch.stack([torch.sin(k * x) * torch.sin(k * y) for k in self.wave_numbers]).mean(0)

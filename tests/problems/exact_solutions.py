@@ -188,6 +188,17 @@ def two_materials(load_reference: Loader) -> Known:
     return Known(load("heat_two_materials")(), fields, places, 4e-3)
 
 
+def multiscale_on_lshape() -> Known:
+    problem = load("multiscale_mesh")()
+    exact = problem.exact
+    assert exact is not None
+    places = {
+        "interior": square(-0.97, lambda x: (x[:, 0] < 0) | (x[:, 1] > 0)),
+        "boundary": joined([line((0, 0), (1, 0), (0, -1)), OUTER["left"], OUTER["top"]]),
+    }
+    return Known(problem, {"u": lambda x: exact(*x.T)}, places, 1e-3)
+
+
 # name -> its solution, and the largest residual that differences and the reference explain: rounding of the solution
 # over step², times the coefficient of the second derivative, or the truncation in the thinnest layer.
 SOLUTIONS: dict[str, tuple[Callable[[Loader], Known], float]] = {
@@ -205,4 +216,5 @@ SOLUTIONS: dict[str, tuple[Callable[[Loader], Known], float]] = {
     "heat1d": (lambda _: in_box("heat1d", 1e-2), 1e-8),
     "multiscale1d": (lambda _: in_box("multiscale1d", 1e-3), 1e-4),
     "multiscale2d": (lambda _: in_box("multiscale2d", 1e-3), 1e-4),
+    "multiscale_mesh": (lambda _: multiscale_on_lshape(), 1e-4),
 }

@@ -52,6 +52,7 @@ CHECK_VALUES = [
     ("heat1d", {}, (0.5, 1.0), np.exp(-(np.pi**2) / 4)),
     ("multiscale1d", {"scales": 2}, (0.125,), 0.5 * (np.sqrt(0.5) + 1.0)),
     ("multiscale2d", {"scales": 2}, (0.125, 0.375), 0.5 * (0.5 - 1.0)),
+    ("multiscale_mesh", {"scales": 2}, (-0.125, 0.375), -0.5 * (0.5 - 1.0)),
 ]
 
 
