@@ -6,7 +6,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from pescitrain.algebra.operators import gather_rows
-from pescitrain.algebra.preconditioner import DIRECT
+from pescitrain.algebra.options import DIRECT
 
 
 class CoarseSolve:

@@ -36,6 +36,9 @@ def get_choice(key: str, default: str, choices: Sequence[str]) -> str:
     return value
 
 
+DIRECT = ("lu", "cholesky")
+"""PCs that factor, which PETSc has on one rank."""
+
 SCHWARZ: Mapping[str, object] = {
     "pc_type": "asm",
     "pc_asm_type": "basic",

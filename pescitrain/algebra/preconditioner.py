@@ -6,6 +6,9 @@ after which PCASM would have forgotten its subdomains.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from petsc4py import PETSc
 
@@ -21,13 +24,12 @@ from pescitrain.algebra.operators import (
     MatrixKind,
     RestrictedOperator,
 )
-from pescitrain.algebra.options import SCHWARZ, get_string, set_default
+from pescitrain.algebra.options import DIRECT, SCHWARZ, get_string, set_default
 from pescitrain.algebra.sparse_gauss_newton import SparseGaussNewton
+from pescitrain.algebra.two_level import TwoLevelSchwarz
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Evaluator, Linearization
 from pescitrain.evaluation.couplings import Couplings
-
-DIRECT = ("lu", "cholesky")
 
 OWN_PC_TYPES = {
     "filter": "pescitrain.algebra.filtering.LocalFiltering",
@@ -243,6 +245,17 @@ class Preconditioner:
         """y ≈ scale · P⁻¹ x. Collective."""
         self.pc.apply(x, y)
         y.scale(self.scale)
+
+    @contextmanager
+    def solving(self, right: PETSc.Vec, start: PETSc.Vec) -> Iterator[bool]:
+        """While a Krylov method solves P x = ``right``: whether it has to begin at ``start``, now set. Collective."""
+        self.pc.setUp()
+        two_level = self.pc.getPythonContext() if self.pc_type == "two_level" else None
+        try:
+            yield isinstance(two_level, TwoLevelSchwarz) and two_level.deflate(right, start)
+        finally:
+            if isinstance(two_level, TwoLevelSchwarz):
+                two_level.release()
 
     def rescale(self, step: PETSc.Vec, change: PETSc.Vec) -> None:
         """Choose ``scale`` so that M = scale · P⁻¹ has the curvature of the last secant pair (s, y): sᵀy / yᵀP⁻¹y.

@@ -8,11 +8,13 @@ from petsc4py import PETSc
 
 from pescitrain.algebra import Preconditioner, System
 from pescitrain.algebra.operators import mean_of_diagonal
-from pescitrain.algebra.options import set_default
-from pescitrain.algebra.preconditioner import DIRECT
+from pescitrain.algebra.options import DIRECT, set_default
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Linearization
 from pescitrain.solvers.outcome import Array
+
+START_ANYWHERE = ("cg", "fcg", "pipecg", "groppcg", "cr", "gmres", "fgmres")
+"""Krylov methods that take an initial guess; those with a trust region do not."""
 
 
 class KrylovSteps:
@@ -45,6 +47,7 @@ class KrylovSteps:
         if preconditioner is not None and self.sparse:
             operator = preconditioner.matrix.mat
         self._ksp = self._create_ksp(operator)
+        self._starts = self.sparse and self._ksp.getType() in START_ANYWHERE
         self._right, self._solution = (system.layout.create_vec() for _ in range(2))
         self.mean = 1.0
 
@@ -93,7 +96,11 @@ class KrylovSteps:
         """c (m_local,), Jᵀc (n,) if it is known -> (n,), as far as this rank sees it. Collective."""
         layout = self._system.layout
         layout.set(self._right, self._linearization.transpose_times(c) if image is None else image)
-        return self._solve()
+        if self._preconditioner is None or not self._starts:
+            return self._solve()
+        with self._preconditioner.solving(self._right, self._solution) as started:
+            self._ksp.setInitialGuessNonzero(started)
+            return self._solve()
 
     def _solve(self) -> Array:
         self._ksp.solve(self._right, self._solution)

@@ -9,6 +9,7 @@ from toys import CASES, Case, Toy, _poisson, mlp, sentence_of, start, subdomains
 
 from pescitrain.algebra import ParameterLayout, Preconditioner, System, decompose
 from pescitrain.algebra.banded_cholesky import BandedCholesky, BandedOrder
+from pescitrain.algebra.coarse_solve import CoarseSolve
 from pescitrain.algebra.least_squares_start import RIDGE, least_squares_start
 from pescitrain.algebra.operators import gather_rows
 from pescitrain.algebra.sparse_gauss_newton import SparseGaussNewton
@@ -220,6 +221,34 @@ def test_a_coarse_space_that_is_kept_inverts_the_new_matrix_on_it(comm, more_ent
         preconditioner.apply(image, back)  # M A P = P in the deflated form
         difference = np.abs(system.layout.gather(back) - system.layout.gather(vector)).max()
         assert difference < 1e-9 * np.abs(system.layout.gather(vector)).max()
+    preconditioner.destroy()
+
+
+@pytest.mark.parametrize("type_", ["deflation", "additive"])
+def test_a_solve_that_starts_on_the_coarse_space_needs_half_of_the_coarse_solves(comm, monkeypatch, type_):
+    solves = []
+    apply = CoarseSolve.apply
+    monkeypatch.setattr(CoarseSolve, "apply", lambda self, x, y: (solves.append(1), apply(self, x, y))[1])
+    system = system_of(WIDE, comm)
+    for key, value in {"pc_type": "two_level", "pc_two_level_type": type_, "pc_two_level_threshold": 0.5}.items():
+        PETSc.Options()[key] = value
+    preconditioner = Preconditioner(system.layout, system.blocks, "", None, 1e-4, couplings=system.couplings)
+    preconditioner.refresh(system.evaluator.linearize(start(system.evaluator)))
+    matrix = preconditioner.matrix.mat
+    right, x, residual, once, again = (system.layout.create_vec() for _ in range(5))
+    system.layout.set(right, np.sin(np.arange(system.layout.size)))
+    with preconditioner.solving(right, x) as started:
+        assert started == (type_ == "deflation")
+        matrix.mult(x, residual)
+        residual.aypx(-1.0, right)
+        solves.clear()
+        preconditioner.apply(residual, once)
+        assert len(solves) == 1
+    preconditioner.apply(residual, again)
+    assert len(solves) == (3 if started else 2)
+    once.axpy(-1.0, again)
+    # What is left of the coarse part of the residual is round-off, over a shift of 1e-4.
+    assert once.norm() < 1e-9 * again.norm()
     preconditioner.destroy()
 
 
