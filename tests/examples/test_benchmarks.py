@@ -204,7 +204,14 @@ def test_the_model_of_scaling_adds_up(monkeypatch):
     scaling = importlib.import_module("scaling")
     counts = dict.fromkeys(scaling.COUNTS, 0.0) | {"arithmetic": 1.0}
     known = {1: counts} | {
-        ranks: counts | {"petsc_flops": 2e9, "messages": 10.0 * ranks, "reductions": 100.0, "reduced_bytes": 1e8}
+        ranks: counts
+        | {
+            "petsc_flops": 1e9,
+            "shared_flops": 62.5e6 * ranks,
+            "messages": 10.0 * ranks,
+            "reductions": 100.0,
+            "reduced_bytes": 1e8,
+        }
         for ranks in (3, 4, 6)
     }
     model = scaling.Model(known, 1e-3, 1e9, 1e9)
