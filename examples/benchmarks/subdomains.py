@@ -1,13 +1,14 @@
 """Networks in subdomains beside one network with as many parameters, at equal seconds.
 
-    python examples/benchmarks/subdomains.py [--problems multiscale1d,multiscale2d,poisson2d,lshape,plate,elasticity]
+    python examples/benchmarks/subdomains.py [--problems multiscale1d,multiscale2d,poisson2d,lshape,plate,elasticity,
+                                                         lshape_scales,plate_scales]
                                              [--seconds 60] [--methods lm,krylov,lbfgs,adam,soap]
                                              [--seed 0] [options of the command]
 
-Rows are the subdomain networks with ``lm``, on a mesh also those in its parts, then the one network with each method
-and, where the problem lives in a box, the same with random Fourier features; relative errors after the seconds, and how
-many times larger they are than that of the subdomains. Seconds are CPU time of one thread. Rates of ``adam`` and
-``soap`` are the best of three.
+``…_scales``: ``multiscale_mesh`` on that mesh. Rows are the subdomain networks with ``lm``, on a mesh also those in its
+parts, then the one network with each method and, where the solution has many scales, the same with random Fourier
+features; relative errors after the seconds, and how many times larger they are than that of the subdomains. Seconds are
+CPU time of one thread. Rates of ``adam`` and ``soap`` are the best of three.
 """
 
 from __future__ import annotations
@@ -41,6 +42,13 @@ ON_MESHES = (
     0.0,
     "-net_partition mesh -net_subdomains 16 -net_width 8 -net_depth 2",
 )
+SCALES = "-problem multiscale_mesh -sample_type hammersley -sample_points 8000 -sample_boundary_points 1600"
+MANY_ON_MESHES = (
+    "-net_subdomains 8 -net_width 8 -net_depth 2",
+    "-net_width 46 -net_depth 4",
+    2.0,
+    "-net_partition mesh -net_subdomains 64 -net_width 8 -net_depth 2",
+)
 PROBLEMS = {
     "multiscale1d": Case(
         f"-problem multiscale1d {HARD} -sample_points 2000",
@@ -63,6 +71,8 @@ PROBLEMS = {
     "lshape": Case("-problem poisson_lshape", *ON_MESHES),
     "plate": Case("-problem poisson", *ON_MESHES),
     "elasticity": Case("-problem elasticity", *ON_MESHES),
+    "lshape_scales": Case(f"{SCALES} -mesh lshape.msh", *MANY_ON_MESHES),
+    "plate_scales": Case(f"{SCALES} -mesh plate_with_hole.msh", *MANY_ON_MESHES),
 }
 METHODS = {
     "lm": "-tao_type lm",
