@@ -7,13 +7,16 @@ from mpi4py import MPI
 from petsc4py import PETSc
 from toys import CASES, setting, start, system_of
 
-from pescitrain.algebra import Preconditioner
+from pescitrain.algebra import ParameterLayout, Preconditioner, System, decompose
+from pescitrain.algebra.two_level import TwoLevelSchwarz
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Evaluator, SamplingPlan, sample_terms
+from pescitrain.evaluation.couplings import find_couplings
 from pescitrain.geometry import Box, Sampling
 from pescitrain.networks import MLP, ScaleToUnitBox
 from pescitrain.networks.parameters import FlatParameters
 from pescitrain.problem import OperatorData, OperatorProblem, OperatorSurrogate
+from pescitrain.solvers.krylov_step import KrylovSteps
 from pescitrain.solvers.outcome import NOTHING_LEFT, GaussNewtonSettings
 from pescitrain.solvers.tao import TaoSolver
 
@@ -89,6 +92,35 @@ def test_the_steps_are_those_of_the_dense_method(comm, name, pc_type, geodesic):
     np.testing.assert_allclose(krylov, dense, rtol=0.0, atol=1e-7 * np.abs(dense).max())
     assert outcome.budget
     assert evaluators[-1].counters.krylov > 0
+
+
+@pytest.mark.parametrize(("ksp_type", "started"), [("cg", True), ("fcg", True), ("gmres", True), ("stcg", False)])
+def test_two_levels_solve_from_the_coarse_space_where_a_method_starts_anywhere(comm, monkeypatch, ksp_type, started):
+    asked = []
+    deflate = TwoLevelSchwarz.deflate
+    monkeypatch.setattr(TwoLevelSchwarz, "deflate", lambda self, b, x: (asked.append(1), deflate(self, b, x))[1])
+    options = {"pc_type": "two_level", "pc_two_level_threshold": 0.5, "ksp_rtol": 1e-12, "ksp_max_it": 300}
+    for key, value in {**options, "ksp_type": ksp_type}.items():
+        PETSc.Options()[key] = value
+    evaluator = CASES["subdomains"].build(comm)
+    layout = ParameterLayout(evaluator.parameters, PETSc.Comm(comm))
+    couplings = find_couplings(evaluator.surrogate, layout.layers, evaluator.samples, comm)
+    blocks = decompose(layout.layers, "layer", None, 0, couplings.neighbours)
+    system = System(evaluator, layout, blocks, None, couplings)
+    preconditioner = Preconditioner(layout, blocks, "", None, 1e-4, couplings=couplings)
+    steps = KrylovSteps(system, preconditioner, 1, "")
+    theta = start(evaluator)
+    linearization = evaluator.linearize(theta)
+    matrix, gradient = linearization.gauss_newton_matrix(), evaluator.objective_gradient(theta)[1]
+    steps.move_to(linearization, 0)
+    for damping in (1e-2, 1e-4):  # of one linearization, as trials have them
+        step = steps.factor(damping * steps.mean)(np.zeros(0), gradient)
+        exact = np.linalg.solve(matrix + damping * steps.mean * np.eye(layout.size), gradient)
+        own = slice(layout.start, layout.stop)
+        np.testing.assert_allclose(step[own], exact[own], rtol=0.0, atol=1e-7 * np.abs(exact).max())
+    assert len(asked) == (2 if started else 0)
+    steps.destroy()
+    preconditioner.destroy()
 
 
 def test_a_loose_tolerance_takes_fewer_products_and_descends(comm):
