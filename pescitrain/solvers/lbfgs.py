@@ -120,10 +120,15 @@ class LimitedMemoryBFGS:
         step.setArray(velocity)
 
     def postStep(self, tao: PETSc.TAO) -> None:
-        """Keep the pair of the step that was taken. Collective."""
+        """Keep the pair of the step that was taken; begin anew where a search has found none. Collective."""
         assert self._start is not None
         x, gradient = self._start
-        self._pairs(tao).add(tao.getSolution().array_r - x, tao.getGradient()[0].array_r - gradient)
+        pairs, step = self._pairs(tao), tao.getSolution().array_r - x
+        if pairs.dot(step, step) == 0.0:
+            tao.computeGradient(tao.getSolution(), tao.getGradient()[0])  # TAO has left that of the last trial
+            self.pairs = self.velocity = None
+            return
+        pairs.add(step, tao.getGradient()[0].array_r - gradient)
 
     def _pairs(self, tao: PETSc.TAO) -> SecantPairs:
         if self.pairs is None:

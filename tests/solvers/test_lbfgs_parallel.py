@@ -6,6 +6,7 @@ from petsc4py import PETSc
 from toys import CASES, LINEAR, jacobian_by_torch, least_squares_minimum, start, system_of
 
 from pescitrain.errors import OptionError
+from pescitrain.solvers.lbfgs import LimitedMemoryBFGS, SecantPairs
 from pescitrain.solvers.outcome import NOTHING_LEFT, GaussNewtonSettings
 from pescitrain.solvers.tao import TaoSolver
 
@@ -112,3 +113,33 @@ def test_a_senseless_option_is_refused(comm, options, sentence):
     with pytest.raises((OptionError, PETSc.Error)) as caught:
         run(comm, (1,), **options)
     assert sentence in str(caught.value.__cause__ or caught.value)
+
+
+class Stuck:
+    """A Tao whose search has found no step, and has left the gradient of its last trial."""
+
+    def __init__(self, comm):
+        self.comm = PETSc.Comm(comm)
+        self.x, self.gradient = (PETSc.Vec().createMPI((2, None), comm=self.comm) for _ in range(2))
+        self.x.set(3.0)
+        self.gradient.set(1e24)
+
+    def getSolution(self):
+        return self.x
+
+    def getGradient(self):
+        return self.gradient, None
+
+    def computeGradient(self, x, gradient):
+        x.copy(gradient)
+
+
+def test_a_search_that_finds_no_step_leaves_the_gradient_and_no_pairs(comm):
+    method, tao = LimitedMemoryBFGS(), Stuck(comm)
+    method.pairs = SecantPairs(10, 1e-12, tao.comm)
+    method.pairs.add(np.ones(2), np.ones(2))
+    method.velocity, method._start = np.ones(2), (tao.x.array_r.copy(), np.ones(2))
+    method.postStep(tao)
+    np.testing.assert_array_equal(tao.gradient.array_r, 3.0)
+    assert method.pairs is None
+    assert method.velocity is None
