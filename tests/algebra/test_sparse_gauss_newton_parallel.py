@@ -219,6 +219,7 @@ def test_a_coarse_space_that_is_kept_inverts_the_new_matrix_on_it(comm, more_ent
         basis.mult(coarse, vector)
         matrix.mult(vector, image)
         preconditioner.apply(image, back)  # M A P = P in the deflated form
+        # Round-off over a shift of 1e-2 at least, twice.
         difference = np.abs(system.layout.gather(back) - system.layout.gather(vector)).max()
         assert difference < 1e-9 * np.abs(system.layout.gather(vector)).max()
     preconditioner.destroy()

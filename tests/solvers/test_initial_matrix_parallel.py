@@ -152,8 +152,8 @@ def test_a_new_start_takes_the_preconditioner_as_it_is(comm):
         assert solver.preconditioner is not None
         solver.preconditioner.scale = scale
         solver.run(solver.system.layout.vec_from(theta), 0, 1, {})
-    # Sums over ranks come in any order; a step of the other scale would be five times as long.
-    np.testing.assert_allclose(seen[1], seen[3], rtol=0.0, atol=1e-10)
+    # Sums over ranks come in any order, 1e-14 apart on busy cores.
+    np.testing.assert_allclose(seen[1], seen[3], rtol=0.0, atol=0.0 if comm.size == 1 else 1e-13)
 
 
 @pytest.mark.parametrize("name", ["bntr", "nls"])

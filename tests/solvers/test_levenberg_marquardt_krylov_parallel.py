@@ -117,6 +117,7 @@ def test_two_levels_solve_from_the_coarse_space_where_a_method_starts_anywhere(c
         step = steps.factor(damping * steps.mean)(np.zeros(0), gradient)
         exact = np.linalg.solve(matrix + damping * steps.mean * np.eye(layout.size), gradient)
         own = slice(layout.start, layout.stop)
+        # The tolerance of the solve, 1e-12, over the least damping.
         np.testing.assert_allclose(step[own], exact[own], rtol=0.0, atol=1e-7 * np.abs(exact).max())
     assert len(asked) == (2 if started else 0)
     steps.destroy()
