@@ -11,7 +11,7 @@ from petsc4py import PETSc
 from pescitrain.algebra import ParameterLayout
 from pescitrain.algebra.options import set_default
 from pescitrain.errors import OptionError
-from pescitrain.solvers.outcome import Array, Memory
+from pescitrain.solvers.outcome import Array, Memory, has_descended, report
 
 
 class SecantPairs:
@@ -78,7 +78,6 @@ class LimitedMemoryBFGS:
         self.history, self.momentum, self.curvature, self.first_step = 10, 1.0, 1e-12, 1.0
         self.pairs: SecantPairs | None = None
         self.velocity: Array | None = None
-        self._start: tuple[Array, Array] | None = None
 
     def create(self, tao: PETSc.TAO) -> None:
         """TAO's line search takes the step."""
@@ -104,9 +103,55 @@ class LimitedMemoryBFGS:
             raise OptionError(f"-{prefix}tao_lbfgs_momentum {self.momentum:g}: it must be above 0 and at most 1")
         set_default(f"{prefix}tao_ls_max_funcs", 25)
 
-    def step(self, tao: PETSc.TAO, x: PETSc.Vec, gradient: PETSc.Vec, step: PETSc.Vec) -> None:
-        """The direction of the line search. Collective."""
-        pairs, g = self._pairs(tao), gradient.array_r
+    def solve(self, tao: PETSc.TAO) -> None:
+        """Iterate until a test of TAO ends it. Collective.
+
+        PETSc's loop for Python types would go on from where a failed line search has left φ and ∇φ.
+        """
+        x = tao.getSolution()
+        gradient, direction = x.duplicate(), x.duplicate()
+        reasons = PETSc.TAO.ConvergedReason
+        objective = tao.computeObjectiveGradient(x, gradient)
+        report(tao, 0, objective, gradient, 1.0)
+        for iteration in range(1, tao.getMaximumIterations() + 1):
+            if tao.getConvergedReason():
+                break
+            found = self._search(tao, objective, gradient, direction)
+            if found is None:
+                tao.setConvergedReason(reasons.DIVERGED_LS_FAILURE)
+                break
+            objective, length = found
+            report(tao, iteration, objective, gradient, length)
+        if not tao.getConvergedReason():
+            tao.setConvergedReason(reasons.DIVERGED_MAXITS)
+        gradient.destroy()
+        direction.destroy()
+
+    def _search(
+        self, tao: PETSc.TAO, objective: float, gradient: PETSc.Vec, direction: PETSc.Vec
+    ) -> tuple[float, float] | None:
+        """Move the solution and its gradient, once more without pairs where that fails.
+
+        φ there and the step length; None, with the solution as it was, where there is no descent.
+        """
+        x = tao.getSolution()
+        start, slope = x.array_r.copy(), gradient.array_r.copy()
+        while True:
+            pairs = self._pairs(tao)
+            fresh = not pairs.steps and self.velocity is None
+            direction.setArray(self._direction(pairs, slope))
+            reached, length, reason = tao.getLineSearch().apply(x, gradient, direction)
+            if has_descended(reason, reached, objective):
+                pairs.add(x.array_r - start, gradient.array_r - slope)
+                return reached, length
+            x.setArray(start)
+            gradient.setArray(slope)
+            self.pairs = self.velocity = None
+            if fresh:
+                return None
+
+    def _direction(self, pairs: SecantPairs, g: Array) -> Array:
+        """Of the line search, local. Collective."""
         direction = pairs.direction(g)
         if not pairs.steps:
             direction = direction * min(1.0, self.first_step / np.sqrt(pairs.dot(g, g)))
@@ -116,19 +161,7 @@ class LimitedMemoryBFGS:
             if pairs.dot(velocity, g) >= 0.0:
                 velocity = direction
         self.velocity = velocity
-        self._start = x.array_r.copy(), g.copy()
-        step.setArray(velocity)
-
-    def postStep(self, tao: PETSc.TAO) -> None:
-        """Keep the pair of the step that was taken; begin anew where a search has found none. Collective."""
-        assert self._start is not None
-        x, gradient = self._start
-        pairs, step = self._pairs(tao), tao.getSolution().array_r - x
-        if pairs.dot(step, step) == 0.0:
-            tao.computeGradient(tao.getSolution(), tao.getGradient()[0])  # TAO has left that of the last trial
-            self.pairs = self.velocity = None
-            return
-        pairs.add(step, tao.getGradient()[0].array_r - gradient)
+        return velocity
 
     def _pairs(self, tao: PETSc.TAO) -> SecantPairs:
         if self.pairs is None:

@@ -9,11 +9,9 @@ from petsc4py import PETSc
 from pescitrain.algebra import ParameterLayout
 from pescitrain.algebra.memory import require_room
 from pescitrain.algebra.options import get_choice
-from pescitrain.solvers.outcome import Array, Memory, report
+from pescitrain.solvers.outcome import Array, Memory, has_descended, report
 
 UPDATES = ("broyden", "bfgs")
-
-SUCCESS = (PETSc.TAOLineSearch.ConvergedReason.SUCCESS, PETSc.TAOLineSearch.ConvergedReason.SUCCESS_USER)
 
 
 class SelfScaledBroyden:
@@ -117,8 +115,7 @@ class SelfScaledBroyden:
             first = 1.0 / max(1.0, float(slope.norm())) if self._fresh else 1.0
             direction.scale(-first)
             reached, length, reason = tao.getLineSearch().apply(x, gradient, direction)
-            # Wolfe's conditions; or the search ended for another reason, at a point that is lower all the same.
-            if reason in SUCCESS or (reason > 0 and reached < objective):
+            if has_descended(reason, reached, objective):
                 return reached, first * length
             start.copy(x)
             slope.copy(gradient)

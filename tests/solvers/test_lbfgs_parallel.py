@@ -1,12 +1,15 @@
 """L-BFGS with momentum: its directions from a dense BFGS, momentum and its guard, restart."""
 
+from itertools import pairwise
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from petsc4py import PETSc
 from toys import CASES, LINEAR, jacobian_by_torch, least_squares_minimum, start, system_of
 
 from pescitrain.errors import OptionError
-from pescitrain.solvers.lbfgs import LimitedMemoryBFGS, SecantPairs
+from pescitrain.solvers.lbfgs import LimitedMemoryBFGS
 from pescitrain.solvers.outcome import NOTHING_LEFT, GaussNewtonSettings
 from pescitrain.solvers.tao import TaoSolver
 
@@ -115,31 +118,23 @@ def test_a_senseless_option_is_refused(comm, options, sentence):
     assert sentence in str(caught.value.__cause__ or caught.value)
 
 
-class Stuck:
-    """A Tao whose search has found no step, and has left the gradient of its last trial."""
+class Cliff(LimitedMemoryBFGS):
+    """Its third direction leads uphill, where no step is found."""
 
-    def __init__(self, comm):
-        self.comm = PETSc.Comm(comm)
-        self.x, self.gradient = (PETSc.Vec().createMPI((2, None), comm=self.comm) for _ in range(2))
-        self.x.set(3.0)
-        self.gradient.set(1e24)
+    asked: ClassVar[list[int]] = []
 
-    def getSolution(self):
-        return self.x
-
-    def getGradient(self):
-        return self.gradient, None
-
-    def computeGradient(self, x, gradient):
-        x.copy(gradient)
+    def _direction(self, pairs, g):
+        self.asked.append(len(pairs.steps))
+        direction = super()._direction(pairs, g)
+        return -direction if len(self.asked) == 3 else direction
 
 
-def test_a_search_that_finds_no_step_leaves_the_gradient_and_no_pairs(comm):
-    method, tao = LimitedMemoryBFGS(), Stuck(comm)
-    method.pairs = SecantPairs(10, 1e-12, tao.comm)
-    method.pairs.add(np.ones(2), np.ones(2))
-    method.velocity, method._start = np.ones(2), (tao.x.array_r.copy(), np.ones(2))
-    method.postStep(tao)
-    np.testing.assert_array_equal(tao.gradient.array_r, 3.0)
-    assert method.pairs is None
-    assert method.velocity is None
+def test_where_no_step_is_found_it_begins_anew_without_pairs(comm, monkeypatch):
+    monkeypatch.setattr("pescitrain.solvers.lbfgs.LimitedMemoryBFGS", Cliff)
+    monkeypatch.setattr(Cliff, "asked", [])
+    iterates, outcome, _ = run(comm, (6,))
+    objectives = [CASE.build().objective(theta).objective for theta in iterates]
+    assert outcome.budget
+    assert len(iterates) == 7
+    assert Cliff.asked == [0, 1, 2, 0, 1, 2, 3]
+    assert all(later < earlier for earlier, later in pairwise(objectives))
