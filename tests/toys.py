@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,9 @@ from torch import Tensor, nn
 
 from pescitrain.algebra import Block, ParameterLayout, System, decompose
 from pescitrain.evaluation import Evaluator
+from pescitrain.evaluation.chunks import TermSamples
 from pescitrain.evaluation.refresh import Samples
 from pescitrain.evaluation.samples import SamplingPlan, sample_terms
-from pescitrain.evaluation.shares import gather_points
 from pescitrain.geometry import Box, PointSet, Sampling
 from pescitrain.networks import (
     MLP,
@@ -428,6 +429,17 @@ def residual_by_torch(evaluator: Evaluator, theta: Tensor) -> Tensor:
 def jacobian_by_torch(evaluator: Evaluator, theta: Array) -> Array:
     """The whole J (m, n) of a serial evaluator."""
     return torch.func.jacrev(lambda t: residual_by_torch(evaluator, t))(torch.from_numpy(theta)).numpy()
+
+
+def gather_points(samples: TermSamples, comm: MPI.Intracomm) -> tuple[PointSet, Array | None]:
+    """All points of a term and the multipliers of all, on every rank. Collective."""
+
+    def gathered(rows: Any) -> Any:
+        return None if rows is None else np.concatenate(comm.allgather(rows))
+
+    points = samples.points
+    parts = (gathered(rows) for rows in (points.x, points.weights, points.normals, points.cells))
+    return PointSet(*parts), gathered(samples.multipliers)
 
 
 def points_of(evaluator: Evaluator, term: int = 0) -> PointSet:

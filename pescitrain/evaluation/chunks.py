@@ -99,6 +99,7 @@ class TermSamples:
     rows: int
     shift: NDArray[np.float64] | None = None  # (d,): from the points to their partners
     multipliers: NDArray[np.float64] | None = None  # of the points: factors of r² beside the term's weight; None: 1
+    numbers: NDArray[np.int64] | None = None  # of the points among the data of the term; None: they follow each other
     resident: bool = False  # every rank has all samples, and rows of each that are its own
     total_rows: int = 0  # of a sample over all ranks; 0: ``rows``
     chunk_size: int = 1000

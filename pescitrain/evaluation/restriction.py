@@ -8,16 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from mpi4py import MPI
 from numpy.typing import NDArray
 
-from pescitrain.errors import OptionError
 from pescitrain.evaluation.chunks import Chunk, TermSamples
 from pescitrain.evaluation.evaluator import Evaluator
+from pescitrain.evaluation.local_samples import LocalSamples, layer_work
 from pescitrain.evaluation.residuals import Residuals
-from pescitrain.evaluation.samples import fill_chunks
-from pescitrain.evaluation.shares import share_among
-from pescitrain.evaluation.window_restriction import Sight, evaluations
+from pescitrain.evaluation.window_restriction import Sight
 from pescitrain.networks.network import Network
 from pescitrain.networks.parameters import FlatParameters, RestrictedParameters
 from pescitrain.networks.subdomain import SubdomainJets, SubdomainNetwork
@@ -27,7 +24,7 @@ Array = NDArray[np.float64]
 
 
 class RestrictedEvaluator(Evaluator):
-    """An :class:`Evaluator` whose vector is a block of θ. Construction is collective on ``comm``.
+    """An :class:`Evaluator` whose vector is a block of θ. Construction is collective on the ranks of its samples.
 
     What lies before the block in a network does not change while the block is trained: its jets are computed once, in
     :meth:`frozen`, and every evaluation begins at the block.
@@ -40,22 +37,20 @@ class RestrictedEvaluator(Evaluator):
     ----------
     whole : Evaluator           of all of θ
     active : (k,) int           sorted indices in θ of whole layers
-    samples : list              the terms with the chunks that this rank evaluates
-    comm : MPI.Intracomm        the ranks among which those chunks are all points
+    local : LocalSamples        the samples that the block sees, and maybe more, and the ranks that have them; None: all
+                                samples, on the ranks of ``whole``
     """
 
-    def __init__(
-        self, whole: Evaluator, active: NDArray[np.integer], samples: list[TermSamples], comm: MPI.Intracomm
-    ) -> None:
+    def __init__(self, whole: Evaluator, active: NDArray[np.integer], local: LocalSamples | None = None) -> None:
         assert isinstance(whole.parameters, FlatParameters)
         self.restricted = RestrictedParameters(whole.parameters, active)
-        self.sight = Sight(whole.surrogate, self.restricted)
-        part, part_of_frozen = 1.0, 0.0
+        self.sight = Sight(whole.surrogate, self.restricted.layers)
+        local = LocalSamples.of(whole) if local is None else local
+        samples, comm, part, part_of_frozen = local.terms, local.comm, 1.0, 0.0
         if self.sight.own:
-            everything = _work(whole, samples, comm).sum()
             samples = [self.sight.seen_samples(term, comm) for term in samples]
-            own, work = _numbers(whole, self.restricted), _work(whole, samples, comm)
-            part, part_of_frozen = work[own].sum() / everything, np.delete(work, own).sum() / everything
+            own, work = _numbers(whole, self.restricted), layer_work(whole, samples, comm)
+            part, part_of_frozen = work[own].sum() / local.work, np.delete(work, own).sum() / local.work
         super().__init__(whole.problem, whole.surrogate, self.restricted, samples, comm)
         self.cost, self.cost_of_frozen = whole.cost * float(part), whole.cost * float(part_of_frozen)
         self.all_samples = self._advanced_samples = samples
@@ -97,34 +92,11 @@ class RestrictedEvaluator(Evaluator):
         return replace(chunk, embedded=jets)
 
 
-def everywhere(whole: Evaluator, comm: MPI.Intracomm) -> list[TermSamples]:
-    """The terms of an evaluator with all their points among the ranks of ``comm``. Collective over ``whole``'s ranks.
-
-    The points are gathered where a rank has to have more of them; what is constant on them is computed anew, not sent.
-
-    Raises
-    ------
-    OptionError     a term whose rows other ranks have
-    """
-    apart = [samples.term.label for samples in whole.samples if samples.resident]
-    if apart and comm.size < whole.comm.size:
-        raise OptionError(
-            f"term {apart[0]!r} is spread over the ranks, and blocks that are trained side by side need all of it: "
-            "use one rank, or a method of no local solves"
-        )
-    result = [share_among(samples, whole.comm, comm) for samples in whole.samples]
-    for samples in result:
-        fill_chunks(samples, whole.surrogate, comm.rank, comm.size, samples.chunk_size)
-    return result
-
-
-def closure_work(
-    whole: Evaluator, actives: Sequence[NDArray[np.integer]], samples: list[TermSamples], comm: MPI.Intracomm
-) -> list[float]:
+def closure_work(whole: Evaluator, actives: Sequence[NDArray[np.integer]]) -> list[float]:
     """What a closure over each block costs, in points times parameters: of the subdomains in it, and of the layers of
-    other networks from the first active one on. Collective on ``comm``, whose ranks have all samples among them."""
+    other networks from the first active one on. Collective."""
     assert isinstance(whole.parameters, FlatParameters)
-    layers, work, result = whole.parameters.layers, _work(whole, samples, comm), []
+    layers, work, result = whole.parameters.layers, layer_work(whole, whole.samples, whole.comm), []
     for active in actives:
         restricted = RestrictedParameters(whole.parameters, active)
         first, evaluated = _first_layers(whole, restricted), set(_numbers(whole, restricted).tolist())
@@ -132,13 +104,6 @@ def closure_work(
             evaluated |= set([k for k, layer in enumerate(layers) if layer.network == name][first[name] :])
         result.append(float(work[sorted(evaluated)].sum()))
     return result
-
-
-def _work(whole: Evaluator, samples: list[TermSamples], comm: MPI.Intracomm) -> Array:
-    """(L,): the points times the parameters of each layer of θ. Collective."""
-    assert isinstance(whole.parameters, FlatParameters)
-    sizes = np.array([layer.size for layer in whole.parameters.layers])
-    return sizes * evaluations(whole.parameters, whole.surrogate, samples, comm)
 
 
 def _numbers(whole: Evaluator, restricted: RestrictedParameters) -> NDArray[np.intp]:

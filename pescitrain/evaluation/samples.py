@@ -311,7 +311,7 @@ def fill_chunks(samples: TermSamples, surrogate: Surrogate, rank: int, size: int
         data = samples.term.data.values
     if data is not None:
         begin = samples.begin(rank, size)
-        data = data[begin : begin + len(points)]
+        data = data[begin : begin + len(points)] if samples.numbers is None else data[samples.numbers]
     if isinstance(samples.term, DiscreteOperator):
         samples.term.equations.forget()
         device = device_of(surrogate)

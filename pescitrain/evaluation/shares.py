@@ -51,12 +51,7 @@ def order_by_subdomain(samples: TermSamples, surrogate: Surrogate, comm: MPI.Int
     x = on_device(samples.points.x, device_of(surrogate))
     owners = on_host(torch.cat([windows.owners(part) for part in x.split(OWNERS_AT_A_TIME)]))
     counts = np.bincount(owners, minlength=len(windows))
-    before = np.zeros_like(counts)
-    comm.Exscan(counts, before)
-    if comm.rank == 0:
-        before[:] = 0  # MPI leaves it undefined
-    total = np.empty_like(counts)
-    comm.Allreduce(counts, total)
+    before, total = _before_and_total(counts, comm)
     # Short integers are sorted by their digits.
     order = np.argsort(owners.astype(np.min_scalar_type(len(windows))), kind="stable")
     first = np.cumsum(total) - total + before - (np.cumsum(counts) - counts)
@@ -79,60 +74,76 @@ def share_union(
     _share_rows(samples, slice(None), np.concatenate(positions), comm)
 
 
+def share_among(
+    samples: TermSamples, seen: Sequence[Integers], groups: Sequence[int], comm: MPI.Intracomm
+) -> TermSamples:
+    """The same term without chunks; the points that a group of ranks sees are shared among them. Collective.
+
+    ``groups`` (P,): the number of the group of each rank; ``seen``: for each group, which of this rank's points it
+    sees, ascending. A point goes to every group that sees it, and to no other rank.
+    """
+    counts = np.array([len(numbers) for numbers in seen])
+    before, total = _before_and_total(counts, comm)
+    order, outgoing = [], []
+    for rank, group in enumerate(groups):
+        begin, end = np.array(share(int(total[group]), groups[:rank].count(group), groups.count(group))) - before[group]
+        order.append(seen[group][max(begin, 0) : max(end, 0)])
+        outgoing.append(len(order[-1]))
+    sent = np.concatenate(order)
+    exchange = _RowExchange(np.array(outgoing), comm)
+
+    def received(rows: NDArray[Rows] | None) -> NDArray[Rows] | None:
+        return None if rows is None else exchange.moved(rows[sent])
+
+    points, count = samples.points, int(total[groups[comm.rank]])
+    x, weights = exchange.moved(points.x[sent]), exchange.moved(points.weights[sent])
+    numbers = exchange.moved(samples.begin(comm.rank, comm.size) + sent)
+    return replace(
+        samples,
+        points=PointSet(x, weights, received(points.normals), received(points.cells)),
+        multipliers=received(samples.multipliers),
+        numbers=None if count == samples.count else numbers,
+        count=count,
+        chunks=[],
+    )
+
+
+def _before_and_total(counts: Integers, comm: MPI.Intracomm) -> tuple[Integers, Integers]:
+    """The sums of counts over the ranks before this one, and over all. Collective."""
+    before, total = np.zeros_like(counts), np.empty_like(counts)
+    comm.Exscan(counts, before)
+    if comm.rank == 0:
+        before[:] = 0  # MPI leaves it undefined
+    comm.Allreduce(counts, total)
+    return before, total
+
+
+class _RowExchange:
+    """Sends rows of arrays, the first ``outgoing[0]`` to rank 0, and so on. Construction is collective."""
+
+    def __init__(self, outgoing: Integers, comm: MPI.Intracomm) -> None:
+        self.comm, self.outgoing, self.incoming = comm, outgoing, np.empty_like(outgoing)
+        comm.Alltoall(outgoing, self.incoming)
+
+    def moved(self, rows: NDArray[Rows]) -> NDArray[Rows]:
+        """What this rank is sent of an array (N, …): rows of rank 0 first. Collective."""
+        width = int(np.prod(rows.shape[1:]))
+        received = np.empty((self.incoming.sum(), *rows.shape[1:]), rows.dtype)
+        parts = ((self.outgoing * width).tolist(), (self.incoming * width).tolist())
+        self.comm.Alltoallv([np.ascontiguousarray(rows), parts[0]], [received, parts[1]])
+        return received
+
+
 def _share_rows(samples: TermSamples, order: Integers | slice, position: Integers, comm: MPI.Intracomm) -> None:
     """Points to the ranks whose shares their positions, ascending in this order, are in. Collective."""
     ends = [0, *(share(samples.count, rank, comm.size)[1] for rank in range(comm.size))]
-    outgoing = np.diff(np.searchsorted(position, ends))
-    incoming = np.empty_like(outgoing)
-    comm.Alltoall(outgoing, incoming)
-
-    def moved(rows: NDArray[Rows]) -> NDArray[Rows]:
-        width = int(np.prod(rows.shape[1:]))
-        received = np.empty((incoming.sum(), *rows.shape[1:]), rows.dtype)
-        comm.Alltoallv(
-            [np.ascontiguousarray(rows), (outgoing * width).tolist()], [received, (incoming * width).tolist()]
-        )
-        return received
-
-    place = np.argsort(moved(position), kind="stable")  # runs of ascending positions, one from each rank
+    exchange = _RowExchange(np.diff(np.searchsorted(position, ends)), comm)
+    place = np.argsort(exchange.moved(position), kind="stable")  # runs of ascending positions, one from each rank
 
     def sorted_rows(rows: NDArray[Rows] | None) -> NDArray[Rows] | None:
-        return None if rows is None else moved(rows[order])[place]
+        return None if rows is None else exchange.moved(rows[order])[place]
 
     points = samples.points
-    x, weights = moved(points.x[order])[place], moved(points.weights[order])[place]
+    x, weights = exchange.moved(points.x[order])[place], exchange.moved(points.weights[order])[place]
     samples.points = PointSet(x, weights, sorted_rows(points.normals), sorted_rows(points.cells))
     samples.multipliers = sorted_rows(samples.multipliers)
-
-
-def gather_points(samples: TermSamples, comm: MPI.Intracomm) -> tuple[PointSet, Array | None]:
-    """All points of a term and the multipliers of all, on every rank: for who cannot do with a share. Collective."""
-    if samples.resident:
-        return samples.points, samples.multipliers
-    counts = np.diff([0, *(share(samples.count, rank, comm.size)[1] for rank in range(comm.size))])
-
-    def gathered(rows: NDArray[Rows] | None) -> NDArray[Rows] | None:
-        if rows is None:
-            return None
-        whole = np.empty((samples.count, *rows.shape[1:]), rows.dtype)
-        comm.Allgatherv(np.ascontiguousarray(rows), [whole, (counts * int(np.prod(rows.shape[1:]))).tolist()])
-        return whole
-
-    points = samples.points
-    x, weights = gathered(points.x), gathered(points.weights)
-    assert x is not None
-    assert weights is not None
-    return PointSet(x, weights, gathered(points.normals), gathered(points.cells)), gathered(samples.multipliers)
-
-
-def share_among(samples: TermSamples, comm: MPI.Intracomm, group: MPI.Intracomm) -> TermSamples:
-    """The same term without chunks, its points shared among a group of the ranks of ``comm``. Collective over both.
-
-    A group of one rank has all points.
-    """
-    if samples.resident or group.size == comm.size:
-        return replace(samples, chunks=[])
-    points, multipliers = gather_points(samples, comm)
-    own = slice(*share(samples.count, group.rank, group.size))
-    multipliers = None if multipliers is None else multipliers[own]
-    return replace(samples, chunks=[], points=points.slice(group.rank, group.size), multipliers=multipliers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from pescitrain.evaluation.chunks import Chunk, DiscreteChunk, OperatorChunk, Te
 from pescitrain.geometry import PointSet
 from pescitrain.networks.components import Components
 from pescitrain.networks.device import on_device, on_host
-from pescitrain.networks.parameters import FlatParameters, RestrictedParameters
+from pescitrain.networks.parameters import FlatParameters, Layer
 from pescitrain.networks.subdomain import SubdomainJets, SubdomainNetwork
 from pescitrain.networks.tape import Tape
 from pescitrain.problem.surrogate import Surrogate
@@ -36,17 +36,31 @@ class SeenSamples(TermSamples):
 class Sight:
     """The subdomains of a block, and what else of it there is.
 
-    ``own``: network -> the numbers of its subdomains in the block.
+    ``own``: network -> the numbers of its subdomains in the block; ``everything``: whether it sees all samples of all
+    terms, as a block without subdomains does.
     """
 
-    def __init__(self, surrogate: Surrogate, block: RestrictedParameters) -> None:
+    def __init__(self, surrogate: Surrogate, layers: Sequence[Layer]) -> None:
         self.own: dict[str, list[int]] = {}
         self._others: set[str] = set()
-        for layer in block.layers:
+        for layer in layers:
             if layer.network in surrogate.networks and isinstance(surrogate.networks[layer.network], SubdomainNetwork):
                 self.own.setdefault(layer.network, []).append(int(layer.name.rpartition("_")[2]))
             else:
                 self._others.add(layer.network)  # "" of the unknowns
+        self.everything = bool(self._others) and not self.own
+
+    @classmethod
+    def joined(cls, sights: Iterable[Sight]) -> Sight:
+        """What several blocks see; no blocks see nothing."""
+        result = cls.__new__(cls)
+        result.own, result._others, result.everything = {}, set(), False
+        for sight in sights:
+            for name, numbers in sight.own.items():
+                result.own[name] = sorted({*result.own.get(name, []), *numbers})
+            result._others |= sight._others
+            result.everything |= sight.everything
+        return result
 
     def seen_samples(self, samples: TermSamples, comm: MPI.Intracomm) -> TermSamples:
         """Those of a term on this rank that depend on the block, in chunks as large as those of the term.
@@ -56,13 +70,20 @@ class Sight:
         """
         if samples.resident:
             return samples
-        parts = [part for chunk in samples.chunks if (part := self._seen(samples, chunk)) is not None]
+        parts = []
+        for chunk in samples.chunks:
+            seen = self._seen(samples, chunk)
+            if seen.all():
+                parts.append(chunk)
+            elif seen.any():
+                parts.append(chunk.subset(seen.nonzero()[:, 0], 1.0, samples.sides))
         chunks = _in_pieces(_joined(parts, samples.sides), samples.chunk_size, samples.sides) if parts else []
         here = sum(chunk.samples for chunk in chunks)
         nowhere = np.zeros((0, samples.points.x.shape[1]))
         known = vars(samples) | {
             "points": PointSet(nowhere, np.zeros(0)),
             "count": comm.allreduce(here),
+            "numbers": None,
             "chunks": chunks,
         }
         return SeenSamples(**known, first=comm.exscan(here) or 0)
@@ -71,18 +92,24 @@ class Sight:
         """(A,): which subdomains of jets of a network are in the block."""
         return torch.isin(jets.subdomains, on_device(np.array(self.own.get(name, []), int), jets.subdomains.device))
 
-    def _seen(self, samples: TermSamples, chunk: Chunk) -> Chunk | None:
-        """Some samples of a chunk; None: none of them."""
-        if "" in self._others or self._others & set(samples.networks):
-            return chunk
-        seen = torch.zeros(chunk.samples, dtype=torch.bool, device=chunk.x.device)
+    def numbers(self, samples: TermSamples) -> NDArray[np.int64]:
+        """Of the samples of a term on this rank, those that depend on the block, ascending. Not collective."""
+        numbers, first = [], 0
+        for chunk in samples.chunks:
+            numbers.append(first + np.flatnonzero(on_host(self._seen(samples, chunk))))
+            first += chunk.samples
+        return np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
+
+    def _seen(self, samples: TermSamples, chunk: Chunk) -> Tensor:
+        """(N,): which samples of a chunk depend on the block."""
+        everything = self.everything or "" in self._others or bool(self._others & set(samples.networks))
+        seen = torch.full((chunk.samples,), everything, dtype=torch.bool, device=chunk.x.device)
         for name in samples.networks:
             jets = chunk.embedded.get(name)
-            if isinstance(jets, SubdomainJets):
+            if not everything and isinstance(jets, SubdomainJets):
                 jets = jets.of(self.rows(name, jets))
                 seen[jets.points[jets.here] % chunk.samples] = True
-        chosen = seen.nonzero()[:, 0]
-        return chunk.subset(chosen, 1.0, samples.sides) if len(chosen) else None
+        return seen
 
     def with_rest(
         self, name: str, network: SubdomainNetwork, jets: SubdomainJets, components: Components

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -162,14 +163,14 @@ class RestrictedParameters(Parameters):
             return int(place[part.start]), int(place[part.start]) + part.stop - part.start
 
         self.layers, self.entries = [], []
+        starts = [entry.start for entry in whole.entries]
         for layer in whole.layers:
             if inside[layer.start : layer.stop].all():
                 start, stop = moved(layer)
                 self.layers.append(replace(layer, start=start, stop=stop))
-                for entry in whole.entries:
-                    if layer.start <= entry.start < layer.stop:
-                        start, stop = moved(entry)
-                        self.entries.append(replace(entry, start=start, stop=stop))
+                for entry in whole.entries[bisect_left(starts, layer.start) : bisect_left(starts, layer.stop)]:
+                    start, stop = moved(entry)
+                    self.entries.append(replace(entry, start=start, stop=stop))
         if sum(layer.size for layer in self.layers) != len(active):
             raise ValueError("a part of the parameters is made of whole layers")
         self._entry_of = {id(entry.parameter): entry for entry in self.entries}

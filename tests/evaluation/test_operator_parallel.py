@@ -8,8 +8,9 @@ from toys import random_vector, start
 
 from pescitrain.evaluation import Evaluator, SamplingPlan, output_layer, sample_terms
 from pescitrain.evaluation import operator_jacobian as module
+from pescitrain.evaluation.local_samples import LocalSamples
 from pescitrain.evaluation.metrics import OperatorErrorMetric
-from pescitrain.evaluation.restriction import RestrictedEvaluator, closure_work, everywhere
+from pescitrain.evaluation.restriction import RestrictedEvaluator, closure_work
 from pescitrain.geometry import Box, Sampling
 from pescitrain.networks import MLP, ProductNetwork, ResNet, ScaleToUnitBox
 from pescitrain.networks.parameters import FlatParameters
@@ -200,7 +201,7 @@ def test_there_is_no_projection_where_the_output_of_the_branch_is_not_trained(co
     whole = build(comm=comm, chunk_size=2)
     theta = start(whole)
     trunk = np.concatenate([np.arange(x.start, x.stop) for x in whole.parameters.layers if x.network == "trunk"])
-    local = RestrictedEvaluator(whole, trunk, whole.samples, comm)
+    local = RestrictedEvaluator(whole, trunk)
     with local.frozen(theta):
         assert np.array_equal(local.project(theta[trunk]), theta[trunk])
 
@@ -241,8 +242,8 @@ def test_a_block_sees_its_columns(comm, residual):
     value, gradient = whole.objective_gradient(theta)
     for layer in whole.parameters.layers:
         active = np.arange(layer.start, layer.stop)
-        for samples, ranks in ((whole.samples, comm), (everywhere(whole, MPI.COMM_SELF), MPI.COMM_SELF)):
-            local = RestrictedEvaluator(whole, active, samples, ranks)
+        for samples in (LocalSamples.of(whole), LocalSamples.seen(whole, [active], MPI.COMM_SELF)):
+            local = RestrictedEvaluator(whole, active, samples)
             with local.frozen(theta):
                 here, own = local.objective_gradient(theta[active])
                 linearization = local.linearize(theta[active])
@@ -255,7 +256,7 @@ def test_a_block_sees_its_columns(comm, residual):
             )
             close(product, block.sum(1))
     branch = sum(layer.size for layer in whole.parameters.layers if layer.network == "branch")
-    part, everything = closure_work(whole, [np.arange(n) for n in (branch, whole.parameters.size)], whole.samples, comm)
+    part, everything = closure_work(whole, [np.arange(n) for n in (branch, whole.parameters.size)])
     assert part / everything == pytest.approx(branch / whole.parameters.size)
 
 

@@ -6,7 +6,8 @@ import torch
 from mpi4py import MPI
 from toys import CASES, Opaque, opaque, random_vector, start
 
-from pescitrain.evaluation.restriction import RestrictedEvaluator, everywhere
+from pescitrain.evaluation.local_samples import LocalSamples
+from pescitrain.evaluation.restriction import RestrictedEvaluator
 from pescitrain.networks.parameters import RestrictedParameters
 
 pytestmark = pytest.mark.parallel
@@ -16,8 +17,8 @@ NAMES = ["poisson, adaptive slopes", "poisson, residual network", "two networks"
 
 def restricted(whole, layers, comm=None):
     active = np.concatenate([np.arange(layer.start, layer.stop) for layer in layers])
-    samples = whole.samples if comm is None else everywhere(whole, comm)
-    return RestrictedEvaluator(whole, active, samples, whole.comm if comm is None else comm), active
+    samples = None if comm is None else LocalSamples.seen(whole, [active], comm)
+    return RestrictedEvaluator(whole, active, samples), active
 
 
 @pytest.mark.parametrize("name", NAMES)

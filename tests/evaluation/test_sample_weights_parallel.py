@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 from mpi4py import MPI
-from toys import CASES, Case, Toy, points_of, samples_of, start
+from toys import CASES, Case, Toy, gather_points, points_of, samples_of, start
 
 from pescitrain.evaluation.attention import ResidualAttention
 from pescitrain.evaluation.causality import CausalWeights
 from pescitrain.evaluation.refinement import ResidualRefinement
-from pescitrain.evaluation.shares import gather_points
 from pescitrain.problem import Initial, Residual
 
 pytestmark = pytest.mark.parallel

@@ -7,15 +7,15 @@ from geometry.shapes import unit_mesh  # pyright: ignore[reportMissingImports]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpi4py import MPI
-from toys import CASES, Case, Toy, mlp, parts, points_of, samples_of, start, subdomains
+from toys import CASES, Case, Toy, gather_points, mlp, parts, points_of, samples_of, start, subdomains
 
 from pescitrain.evaluation.attention import ResidualAttention
+from pescitrain.evaluation.local_samples import LocalSamples
 from pescitrain.evaluation.refinement import ResidualRefinement
 from pescitrain.evaluation.resampling import FreshPoints, ResidualResampling
-from pescitrain.evaluation.restriction import everywhere
 from pescitrain.evaluation.samples import SamplingPlan, sample_terms
 from pescitrain.evaluation.selection import select_largest
-from pescitrain.evaluation.shares import gather_points, share_among, share_union
+from pescitrain.evaluation.shares import share_among, share_union
 from pescitrain.geometry import PointSequence, PointSet, Sampling
 from pescitrain.geometry.points import share
 from pescitrain.problem import Data, Dirichlet, Periodic, Residual, Surrogate
@@ -124,25 +124,39 @@ def test_nobody_draws_or_holds_more_than_a_share(comm, network, monkeypatch):
 @pytest.mark.parametrize("name", ["wave, periodic term", "subdomains"])
 def test_local_problems_have_all_points_at_hand(comm, name):
     apart, alone = (CASES[name].build(c, chunk_size=4) for c in (comm, MPI.COMM_SELF))
-    for one, other in zip(everywhere(apart, MPI.COMM_SELF), alone.samples, strict=True):
+    everything = [np.arange(apart.parameters.size)]
+    for one, other in zip(LocalSamples.seen(apart, everything, MPI.COMM_SELF).terms, alone.samples, strict=True):
         np.testing.assert_array_equal(one.points.x, other.points.x)
         assert_equal(one.partners, other.partners)
         assert [chunk.samples for chunk in one.chunks] == [chunk.samples for chunk in other.chunks]
-    for one, other in zip(everywhere(apart, comm), apart.samples, strict=True):
+    for one, other in zip(LocalSamples.seen(apart, everything, comm).terms, apart.samples, strict=True):
         assert one.points is other.points
 
 
 @SEVERAL
-def test_a_group_of_ranks_shares_all_points(comm):
-    group = comm.Split(int(comm.rank == 0), comm.rank)
-    samples = sample(comm, NETWORKS["boxes"])[0]
+@pytest.mark.parametrize("term", [0, 1, 3])
+def test_a_group_of_ranks_shares_the_points_that_it_sees(comm, term):
+    """Of all points, and of those that are numbered by odd numbers; of data with the values."""
+    groups = [int(rank == 0) for rank in range(comm.size)]
+    group = comm.Split(groups[comm.rank], comm.rank)
+    samples = sample(comm, NETWORKS["boxes"])[term]
     samples.multipliers = samples.points.x[:, 0].copy()
     whole, multipliers = gather_points(samples, comm)
     assert len(whole) == samples.count
-    np.testing.assert_array_equal(multipliers, whole.x[:, 0])
-    again = share_among(samples, comm, group)
-    np.testing.assert_array_equal(joined(group, again.points.x), whole.x)
-    np.testing.assert_array_equal(joined(group, again.multipliers), multipliers)
+    assert multipliers is not None
+    first = samples.begin(comm.rank, comm.size)
+    everything = np.arange(len(samples.points))
+    again = share_among(samples, [everything, everything[(first + everything) % 2 == 1]], groups, comm)
+    seen = slice(None) if comm.rank > 0 else slice(1, None, 2)
+    for name in ("x", "weights", "normals"):
+        expected = getattr(whole, name)
+        assert_equal(joined(group, getattr(again.points, name)), None if expected is None else expected[seen])
+    assert_equal(joined(group, again.multipliers), multipliers[seen])
+    assert group.allreduce(len(again.points)) == again.count
+    assert len(again.points) == np.diff(share(again.count, group.rank, group.size))[0]
+    assert (again.numbers is None) == (comm.rank > 0)
+    if again.numbers is not None:
+        assert_equal(joined(group, again.numbers), np.arange(samples.count)[seen])
     assert samples.chunks
     assert not again.chunks
     group.Free()

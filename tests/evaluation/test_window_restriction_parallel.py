@@ -5,7 +5,8 @@ import pytest
 from mpi4py import MPI
 from toys import CASES, Case, mlp, random_vector, start, subdomains
 
-from pescitrain.evaluation.restriction import RestrictedEvaluator, closure_work, everywhere
+from pescitrain.evaluation.local_samples import LocalSamples
+from pescitrain.evaluation.restriction import RestrictedEvaluator, closure_work
 from pescitrain.networks.subdomain import SubdomainJets
 
 pytestmark = pytest.mark.parallel
@@ -61,7 +62,7 @@ def test_changes_and_columns_are_those_of_the_whole(comm, name, network, count, 
     value, gradient = whole.objective_gradient(theta)
     matrix = whole.linearize(theta).gauss_newton_matrix()
     for active in blocks_of(whole, count, overlap):
-        local = RestrictedEvaluator(whole, active, whole.samples, comm)
+        local = RestrictedEvaluator(whole, active)
         with local.frozen(theta):
             here, own = local.objective_gradient(theta[active])
             linearization = local.linearize(theta[active])
@@ -82,9 +83,9 @@ def test_changes_and_columns_are_those_of_the_whole(comm, name, network, count, 
 def test_only_the_samples_and_networks_of_the_block_are_evaluated(comm):
     """Boxes side by side that overlap by a fifth of their width: a corner of 4 × 1 sees 0.3 of all samples."""
     whole = Case(CASES["poisson"].problem, subdomains(((4, 1),), overlap=0.2)).build(comm, interior=1000, chunk_size=64)
-    samples = everywhere(whole, MPI.COMM_SELF)
     layers = whole.parameters.layers
-    local = RestrictedEvaluator(whole, np.arange(layers[0].start, layers[0].stop), samples, MPI.COMM_SELF)
+    corner = np.arange(layers[0].start, layers[0].stop)
+    local = RestrictedEvaluator(whole, corner, LocalSamples.seen(whole, [corner], MPI.COMM_SELF))
     assert 290 < local.all_samples[0].count < 310
     theta = start(whole)
     with local.frozen(theta):
@@ -105,22 +106,75 @@ def test_only_the_samples_and_networks_of_the_block_are_evaluated(comm):
 
 def test_the_work_of_all_blocks_is_that_of_the_whole(comm):
     whole = built("two networks", "levels", comm)
-    samples = everywhere(whole, MPI.COMM_SELF)
     actives = list(blocks_of(whole, 1, 0))
-    work = closure_work(whole, actives, samples, MPI.COMM_SELF)
-    (everything,) = closure_work(whole, [np.arange(whole.parameters.size)], samples, MPI.COMM_SELF)
+    work = closure_work(whole, actives)
+    (everything,) = closure_work(whole, [np.arange(whole.parameters.size)])
     assert sum(work) == pytest.approx(everything)
-    costs = [RestrictedEvaluator(whole, active, samples, MPI.COMM_SELF).cost for active in actives]
+    assert closure_work(built("two networks", "levels"), actives) == work  # whole numbers
+    samples = LocalSamples.seen(whole, actives, MPI.COMM_SELF)
+    costs = [RestrictedEvaluator(whole, active, samples).cost for active in actives]
     np.testing.assert_allclose(costs, np.array(work) / everything, rtol=1e-12)
-    assert closure_work(whole, actives, whole.samples, comm) == pytest.approx(work)
 
 
-def test_every_rank_can_hold_what_its_blocks_see(comm):
-    serial, spread = built("wave, periodic term", "boxes"), built("wave, periodic term", "boxes", comm)
+@pytest.mark.parametrize(("name", "network", "count", "overlap"), PROBLEMS)
+def test_every_rank_has_what_its_blocks_see(comm, name, network, count, overlap):
+    """Each rank has blocks of its own: their φ and ∇φ are those of a serial evaluator of all samples, up to sums."""
+    serial, spread = built(name, network), built(name, network, comm, chunk_size=8)
     theta = start(serial)
-    for active in blocks_of(serial, 2, 1):
-        one = RestrictedEvaluator(serial, active, everywhere(serial, MPI.COMM_SELF), MPI.COMM_SELF)
-        same = RestrictedEvaluator(spread, active, everywhere(spread, MPI.COMM_SELF), MPI.COMM_SELF)
-        with one.frozen(theta), same.frozen(theta):
-            assert one.objective(theta[active]).objective == same.objective(theta[active]).objective
+    own = list(blocks_of(serial, count, overlap))[comm.rank :: comm.size]
+    samples = LocalSamples.seen(spread, own, MPI.COMM_SELF)
+    for active in own:
+        one, same = RestrictedEvaluator(serial, active), RestrictedEvaluator(spread, active, samples)
         assert one.residual_count == same.residual_count
+        assert one.cost == pytest.approx(same.cost)
+        with one.frozen(theta), same.frozen(theta):
+            expected, slope = one.objective_gradient(theta[active])
+            value, gradient = same.objective_gradient(theta[active])
+        close(value.terms, expected.terms)
+        close(gradient, slope)
+
+
+@pytest.mark.parallel(2, 3)
+def test_no_rank_has_the_points_of_blocks_that_it_does_not_see(comm):
+    """Boxes in a row, the first on rank 0, …: with an overlap of a fifth 0.3 of all points for an end, else 0.35."""
+    whole = Case(CASES["poisson"].problem, subdomains(((4, 1),), overlap=0.2)).build(comm, interior=1000, chunk_size=64)
+    layer = whole.parameters.layers[comm.rank]
+    samples = LocalSamples.seen(whole, [np.arange(layer.start, layer.stop)], MPI.COMM_SELF)
+    term, expected = samples.terms[0], 300 if comm.rank == 0 else 350
+    assert abs(term.count - expected) <= 10  # Sobol points
+    assert len(term.points) == term.count == sum(chunk.samples for chunk in term.chunks)
+    with pytest.raises(ValueError, match="whole layers"):
+        RestrictedEvaluator(whole, np.arange(3), samples)
+
+
+@pytest.mark.parallel(3)
+def test_a_group_of_ranks_shares_what_its_blocks_see(comm):
+    whole = built("wave, periodic term", "boxes", comm, chunk_size=8)
+    theta, actives = start(whole), list(blocks_of(whole, 3, 0))
+    gradient = whole.objective_gradient(theta)[1]
+    group = comm.Split(min(comm.rank, 1), comm.rank)
+    own = actives[min(comm.rank, 1)]
+    local = RestrictedEvaluator(whole, own, LocalSamples.seen(whole, [own], group))
+    with local.frozen(theta):
+        close(local.objective_gradient(theta[own])[1], gradient[own])
+    assert group.allreduce(sum(len(term.points) for term in local.all_samples)) == 0  # of a block they are in chunks
+    group.Free()
+
+
+def test_a_block_without_subdomains_sees_all_terms(comm):
+    """Beside one of subdomains, which alone are in the second term."""
+
+    def mixed(domain, outputs, seed):
+        return mlp()(domain, outputs, seed) if seed == 3 else NETWORKS["boxes"](domain, outputs, seed)
+
+    whole = Case(CASES["two networks"].problem, mixed).build(comm, interior=24, boundary=10)
+    assert whole.samples[1].networks == ("second",)
+    layers = whole.parameters.layers
+    assert [layers[0].network, layers[-1].network] == ["first", "second"]
+    actives = [np.arange(layer.start, layer.stop) for layer in (layers[-1], layers[0])]
+    samples = LocalSamples.seen(whole, actives, MPI.COMM_SELF)
+    theta = start(whole)
+    expected = whole.objective(theta).objective
+    local = RestrictedEvaluator(whole, actives[1], samples)
+    with local.frozen(theta):
+        assert local.objective(theta[actives[1]]).objective == pytest.approx(expected, rel=1e-13)

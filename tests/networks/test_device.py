@@ -137,7 +137,7 @@ def test_a_block_of_layers_is_that_of_the_host():
     for whole in both("poisson"):
         layer = whole.parameters.layers[1]
         active = np.arange(layer.start, layer.stop)
-        part = RestrictedEvaluator(whole, active, whole.samples, whole.comm)
+        part = RestrictedEvaluator(whole, active)
         theta = start(whole)
         with part.frozen(theta):
             gradients.append(part.objective_gradient(theta[active] + 0.1)[1])

@@ -27,7 +27,7 @@ def test_layers_of_equal_size_are_paired_first_with_last():
 def test_a_closure_of_a_layer_runs_through_all_that_follow():
     whole = CASES["two networks"].build()
     actives = [np.arange(layer.start, layer.stop) for layer in whole.parameters.layers]
-    work = np.array(closure_work(whole, actives, whole.samples, whole.comm))
+    work = np.array(closure_work(whole, actives))
     firsts = []
     for name in {layer.network for layer in whole.parameters.layers}:
         numbers = [number for number, layer in enumerate(whole.parameters.layers) if layer.network == name]
@@ -35,4 +35,4 @@ def test_a_closure_of_a_layer_runs_through_all_that_follow():
         assert work[numbers] / work[numbers[-1]] == pytest.approx(np.cumsum(sizes[::-1])[::-1] / sizes[-1])
         firsts.append(numbers[0])
     both = np.concatenate([actives[number] for number in sorted(firsts)])
-    assert closure_work(whole, [both], whole.samples, whole.comm) == [work[firsts].sum()]
+    assert closure_work(whole, [both]) == [work[firsts].sum()]

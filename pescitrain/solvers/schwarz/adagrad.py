@@ -10,7 +10,8 @@ from petsc4py import PETSc
 from pescitrain.algebra import ParameterLayout, System
 from pescitrain.errors import EvaluationError, OptionError
 from pescitrain.evaluation import Counters
-from pescitrain.evaluation.restriction import RestrictedEvaluator, closure_work, everywhere
+from pescitrain.evaluation.local_samples import LocalSamples
+from pescitrain.evaluation.restriction import RestrictedEvaluator, closure_work
 from pescitrain.solvers.adagrad_step import Bounds, adagrad_step, descent
 from pescitrain.solvers.outcome import Array, Memory
 from pescitrain.solvers.schwarz.local import shares
@@ -59,13 +60,10 @@ class SchwarzAdagrad:
     def connect(self, system: System) -> None:
         """The blocks, and those of them that this rank trains. Collective."""
         self._system, self._bounds = system, Bounds.of(system.bounds, system.layout.size)
-        samples = everywhere(system.evaluator, MPI.COMM_SELF)
-        work = closure_work(system.evaluator, [block.active for block in system.blocks], samples, MPI.COMM_SELF)
-        mine = shares(work, system.evaluator.comm.size)[system.evaluator.comm.rank]
-        self._own = {
-            place: RestrictedEvaluator(system.evaluator, system.blocks[place].active, samples, MPI.COMM_SELF)
-            for place in mine
-        }
+        evaluator, actives = system.evaluator, [block.active for block in system.blocks]
+        own = shares(closure_work(evaluator, actives), evaluator.comm.size)[evaluator.comm.rank]
+        samples = LocalSamples.seen(evaluator, [actives[place] for place in own], MPI.COMM_SELF)
+        self._own = {place: RestrictedEvaluator(evaluator, actives[place], samples) for place in own}
 
     def step(self, _: PETSc.TAO, x: PETSc.Vec, gradient: PETSc.Vec, step: PETSc.Vec) -> None:
         """The joined steps of all blocks. Collective."""

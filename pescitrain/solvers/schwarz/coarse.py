@@ -12,6 +12,7 @@ from pescitrain.algebra import Block, System
 from pescitrain.algebra.hierarchy import coarsen, finest_level, on_every_rank
 from pescitrain.algebra.least_squares_start import output_layer_step
 from pescitrain.errors import OptionError
+from pescitrain.evaluation.local_samples import LocalSamples
 from pescitrain.networks.parameters import Layer
 from pescitrain.networks.subdomain import SubdomainNetwork
 from pescitrain.solvers.outcome import Array, Memory
@@ -88,9 +89,7 @@ def create_coarse_step(
         return CoarseStep(lambda start, _: accepted(start, output_layer_step(system, start.theta)))
     layers = _layers(kind, system, blocks)
     active = np.concatenate([np.arange(layer.start, layer.stop) for layer in layers]).astype(np.int32)
-    problem = LocalProblem(
-        system, Block("coarse", active, active), prefix, system.evaluator.samples, system.evaluator.comm
-    )
+    problem = LocalProblem(system, Block("coarse", active, active), prefix, LocalSamples.of(system.evaluator))
 
     def on_layers(start: Point, keep: bool) -> Point:
         correction = problem.solve(start.theta, start, keep)

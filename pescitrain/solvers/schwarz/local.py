@@ -12,8 +12,8 @@ from petsc4py import PETSc
 from pescitrain.algebra import Block, ParameterLayout, System, decompose
 from pescitrain.errors import EvaluationError
 from pescitrain.evaluation import Counters
-from pescitrain.evaluation.chunks import TermSamples
-from pescitrain.evaluation.restriction import RestrictedEvaluator, closure_work, everywhere
+from pescitrain.evaluation.local_samples import LocalSamples
+from pescitrain.evaluation.restriction import RestrictedEvaluator, closure_work
 from pescitrain.solvers.outcome import Array, GaussNewtonSettings, Memory
 from pescitrain.solvers.schwarz.search import Point
 from pescitrain.solvers.tao import TaoSolver
@@ -41,29 +41,29 @@ class Correction:
 
 
 class LocalProblem:
-    """φ over the layers of a block, the rest frozen, and the TAO that reduces it. Construction is collective on comm.
+    """φ over the layers of a block, the rest frozen, and the TAO that reduces it.
+
+    Construction is collective on the ranks of its samples.
 
     Parameters
     ----------
     system : System             of all of θ
     block : Block
     prefix : str                of the options of its TAO
-    samples : list              the terms with the chunks that this rank evaluates
-    comm : MPI.Intracomm        the ranks that solve it together
+    samples : LocalSamples      what the block sees, and maybe more, on the ranks that solve it together
 
     Attributes
     ----------
     sees_all : bool             whether its φ is that of all samples; else of those that its subdomains see
     """
 
-    def __init__(
-        self, system: System, block: Block, prefix: str, samples: list[TermSamples], comm: MPI.Intracomm
-    ) -> None:
+    def __init__(self, system: System, block: Block, prefix: str, samples: LocalSamples) -> None:
         self.block = block
         self.memory: Memory = {}
-        self.evaluator = RestrictedEvaluator(system.evaluator, block.active, samples, comm)
+        self.evaluator = RestrictedEvaluator(system.evaluator, block.active, samples)
         self.evaluator.arithmetic = system.evaluator.arithmetic
-        layout = ParameterLayout(self.evaluator.parameters, PETSc.Comm(comm), "even")  # pyright: ignore[reportCallIssue]
+        comm = PETSc.Comm(samples.comm)  # pyright: ignore[reportCallIssue]
+        layout = ParameterLayout(self.evaluator.parameters, comm, "even")
         bounds = system.bounds
         own = None if bounds is None else (bounds[0][block.active], bounds[1][block.active])
         blocks = decompose(layout.layers, "layer", None, 0)
@@ -140,8 +140,8 @@ class LocalProblems:
     The first layers of a network make a dear block, as every closure runs through all that follow: each rank gets its
     share of the work, not of the blocks.
 
-    Every rank has the points that its blocks see at hand (or its part of them, in a group), so that a local solve needs
-    no other rank: all points, or those under the windows of its subdomains. Construction is collective.
+    Every rank is sent the points that its blocks see (or its part of them, in a group), so that a local solve needs no
+    other rank: all points, or those under the windows of its subdomains. Construction is collective.
     """
 
     def __init__(self, system: System, blocks: Sequence[Block], prefix: str) -> None:
@@ -150,12 +150,10 @@ class LocalProblems:
         groups = min(comm.size, len(blocks))
         group = comm.rank * groups // comm.size
         self.group = comm.Split(group, comm.rank)
-        samples = everywhere(system.evaluator, self.group)
-        work = closure_work(system.evaluator, [block.active for block in blocks], samples, self.group)
-        self.problems = {
-            place: LocalProblem(system, blocks[place], prefix, samples, self.group)
-            for place in shares(work, groups)[group]
-        }
+        actives = [block.active for block in blocks]
+        own = shares(closure_work(system.evaluator, actives), groups)[group]
+        samples = LocalSamples.seen(system.evaluator, [actives[place] for place in own], self.group)
+        self.problems = {place: LocalProblem(system, blocks[place], prefix, samples) for place in own}
 
     def solve(self, here: Point, keep: bool) -> list[Correction]:
         """The corrections of all blocks, on all ranks. Collective."""

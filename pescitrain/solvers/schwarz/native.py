@@ -1,7 +1,7 @@
 """PETSc's own nonlinear Schwarz methods on the blocks of θ: ``nasm`` and ``aspin``, alone or as ``-npc_snes_type``.
 
-PETSc calls the functions of a block at its own time on each rank, so nothing in them communicates: a rank holds all
-points for its blocks, as in :class:`~pescitrain.solvers.schwarz.local.LocalProblems`.
+PETSc calls the functions of a block at its own time on each rank, so nothing in them communicates: a rank holds the
+points that its blocks see, as in :class:`~pescitrain.solvers.schwarz.local.LocalProblems`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from petsc4py import PETSc
 from pescitrain.algebra import Block, System
 from pescitrain.algebra.network_dm import index_set
 from pescitrain.evaluation import Counters
-from pescitrain.evaluation.restriction import RestrictedEvaluator, everywhere
+from pescitrain.evaluation.local_samples import LocalSamples
+from pescitrain.evaluation.restriction import RestrictedEvaluator
 from pescitrain.solvers.outcome import Array
 
 
@@ -40,10 +41,10 @@ class BlockFunctions:
     def take_points(self) -> None:
         """Those of the system, where they have moved. Collective."""
         whole = self.system.evaluator
-        samples = everywhere(whole, MPI.COMM_SELF)
+        actives = [block.active for block in self.blocks if len(block.active)]
+        samples = LocalSamples.seen(whole, actives, MPI.COMM_SELF)
         self.evaluators = [
-            RestrictedEvaluator(whole, block.active, samples, MPI.COMM_SELF) if len(block.active) else None
-            for block in self.blocks
+            RestrictedEvaluator(whole, block.active, samples) if len(block.active) else None for block in self.blocks
         ]
 
     def gradient(self, place: int, theta: Array) -> Array:

@@ -9,6 +9,7 @@ from petsc4py import PETSc
 
 from pescitrain.algebra import Block, System
 from pescitrain.algebra.options import get_choice, set_default
+from pescitrain.evaluation.local_samples import LocalSamples
 from pescitrain.solvers.outcome import Memory
 from pescitrain.solvers.schwarz.coarse import COARSE, create_coarse_step
 from pescitrain.solvers.schwarz.local import Correction, LocalProblem, LocalProblems
@@ -72,11 +73,8 @@ class NonlinearSchwarz:
         self.in_turn: list[LocalProblem] = []
         self.together: list[tuple[LocalProblems, Synchronisation]] = []
         if self.kind == "multiplicative":
-            evaluator = system.evaluator
-            self.in_turn = [
-                LocalProblem(system, block, f"{prefix}sub_", evaluator.samples, evaluator.comm)
-                for block in system.blocks
-            ]
+            samples = LocalSamples.of(system.evaluator)
+            self.in_turn = [LocalProblem(system, block, f"{prefix}sub_", samples) for block in system.blocks]
             return
         colours = _colours(system) if self.kind == "hybrid" else [system.blocks]
         for blocks in colours:
