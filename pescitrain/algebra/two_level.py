@@ -10,8 +10,9 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 from pescitrain.algebra.coarse_solve import CoarseSolve
 from pescitrain.algebra.decomposition import Block, with_neighbours
 from pescitrain.algebra.layout import ParameterLayout
+from pescitrain.algebra.local_solves import LocalSolves
 from pescitrain.algebra.operators import ShiftedMatrix
-from pescitrain.algebra.options import SCHWARZ, get_choice, set_default
+from pescitrain.algebra.options import get_choice
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Linearization
 from pescitrain.evaluation.couplings import Couplings
@@ -57,7 +58,7 @@ class TwoLevelSchwarz:
         self.vectors, self.threshold, self.type, self.lag = 20, 10.0, "deflation", 10
         self._at: Linearization | None = None
         self._made = 0
-        self._local: PETSc.PC | None = None
+        self._local: LocalSolves | None = None
         self._basis: PETSc.Mat | None = None
         self._coarse: CoarseSolve | None = None
         self._entries, self._deflated = 0, False
@@ -79,9 +80,6 @@ class TwoLevelSchwarz:
         for name, number in (("vectors", self.vectors), ("lag", self.lag)):
             if number < 1:
                 raise OptionError(f"-{prefix}pc_two_level_{name} {number}: it must be at least 1")
-        local = f"{prefix}two_level_"
-        for key, value in SCHWARZ.items():
-            set_default(local + key, value)
 
     def setUp(self, pc: PETSc.PC) -> None:
         """Eigenvectors of a new linearization; a new λ costs the local and the coarse factorisations. Collective."""
@@ -89,14 +87,9 @@ class TwoLevelSchwarz:
         linearization = dm.getAttr("linearization")
         assert isinstance(linearization, Linearization)
         if self._local is None:
-            self._local = PETSc.PC().create(matrix.getComm())
-            self._local.setOptionsPrefix(f"{pc.getOptionsPrefix() or ''}two_level_")
-            self._local.setDM(dm)
-            self._local.setOperators(matrix, matrix)
-            self._local.setFromOptions()
+            self._local = LocalSolves(matrix, dm, f"{pc.getOptionsPrefix() or ''}two_level_")
             self._rest, self._image = matrix.createVecRight(), matrix.createVecLeft()
-        self._local.setOperators(matrix, matrix)
-        self._local.setUp()
+        self._local.update(matrix)
         moved = self._at is not linearization
         age = dm.getAttr("age")
         assert isinstance(age, int)
