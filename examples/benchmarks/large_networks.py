@@ -52,6 +52,7 @@ METHODS = {
     "trlsr1": "-tao_type trlsr1",
     "newtontr:kfac": "-snes_type newtontr -pc_type kfac",
     "newtontr:nystrom": "-snes_type newtontr -pc_type nystrom -gn_lag 10",
+    "newtontr:mg": "-snes_type newtontr -pc_type mg -gn_mat none -hier_type width -hier_levels 5 -gn_lag 10",
     "newtontr:woodbury": "-snes_type newtontr -pc_type woodbury",
     "bntr:kfac": "-tao_type bntr -pc_type kfac",
     "bntr:nystrom": "-tao_type bntr -pc_type nystrom -gn_lag 10",

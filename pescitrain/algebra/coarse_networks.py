@@ -9,9 +9,10 @@ from petsc4py import PETSc
 
 from pescitrain.algebra.hierarchy import Coarsening, Level, coarsen, finest_level
 from pescitrain.algebra.layout import Array, ParameterLayout
-from pescitrain.algebra.operators import AssembledGaussNewton
+from pescitrain.algebra.memory import require_room
+from pescitrain.algebra.operators import AssembledGaussNewton, LinearizedGaussNewton
 from pescitrain.errors import OptionError
-from pescitrain.evaluation import Evaluator
+from pescitrain.evaluation import Evaluator, Linearization
 from pescitrain.networks import Network
 from pescitrain.networks.parameters import FlatParameters
 
@@ -64,34 +65,95 @@ def restricted(prolongation: PETSc.Mat, theta: Array) -> Array:
     return result
 
 
+class _Entries:
+    """J_cᵀJ_c + D as a dense matrix, D being diagonal."""
+
+    def __init__(self, layout: ParameterLayout) -> None:
+        self._gauss_newton = AssembledGaussNewton(layout, [], "dense", 0.0)
+        self.mat = self._gauss_newton.mat
+
+    def assemble(self, linearization: Linearization, shift: PETSc.Vec) -> None:
+        """At another linearization, with another D. Collective."""
+        self._gauss_newton.assemble(linearization)
+        self.mat.setDiagonal(shift, addv=PETSc.InsertMode.ADD)
+        self.mat.assemble()
+
+
+class _Products:
+    """The same by products with J_c, as a Python Mat context of its matrix."""
+
+    def __init__(self, layout: ParameterLayout) -> None:
+        self._gauss_newton = LinearizedGaussNewton(layout, np.zeros(0, dtype=int))
+        self._diagonal = layout.create_vec()
+        self.mat = PETSc.Mat().createPython(((layout.local_size, layout.size),) * 2, self, comm=layout.comm)
+        self.mat.setOption(PETSc.Mat.Option.SPD, True)
+        self.mat.setUp()
+
+    def assemble(self, linearization: Linearization, shift: PETSc.Vec) -> None:
+        """At another linearization, with another D. Collective."""
+        self._gauss_newton.move_to(linearization, 0.0)
+        shift.copy(self._diagonal)
+        self.mat.assemble()
+
+    def mult(self, mat: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:
+        """out = (J_cᵀJ_c + D) v. Collective."""
+        self._gauss_newton.mult(mat, v, out)
+        damped = v.duplicate()
+        damped.pointwiseMult(self._diagonal, v)
+        out.axpy(1.0, damped)
+        damped.destroy()
+
+    def multTranspose(self, mat: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:
+        """The operator is symmetric."""
+        self.mult(mat, v, out)
+
+    def getDiagonal(self, mat: PETSc.Mat, out: PETSc.Vec) -> None:
+        """diag(J_cᵀJ_c) + D. Collective."""
+        self._gauss_newton.getDiagonal(mat, out)
+        out.axpy(1.0, self._diagonal)
+
+
 @dataclass(frozen=True)
-class _CoarseMatrix:
+class _CoarseNetwork:
     evaluator: Evaluator
     prolongation: PETSc.Mat
-    matrix: AssembledGaussNewton
+    matrix: _Entries | _Products
 
 
 class RediscretisedLevels:
     """J_cᵀJ_c + λ PᵀP of the coarser networks, each at the restricted parameters of the next finer one.
 
     Where P preserves the function of a network, J_c = J P, and the matrix is that of Galerkin; elsewhere it is the one
-    of the coarser network, which costs its own linearization and no n × n matrix of the finer one.
+    of the coarser network, which costs its own linearization and no n × n matrix of the finer one. Of ``entries``
+    levels, the coarsest, they are dense matrices, of the others products with J_c.
 
     Construction is collective.
 
     Raises
     ------
-    OptionError     as :func:`coarse_evaluator` and :func:`~pescitrain.algebra.hierarchy.coarsen`
+    OptionError     as :func:`coarse_evaluator` and :func:`~pescitrain.algebra.hierarchy.coarsen`; a dense matrix that
+                    is too large
     """
 
-    def __init__(self, evaluator: Evaluator, layout: ParameterLayout, coarsening: Coarsening, count: int) -> None:
-        self._coarser: list[_CoarseMatrix] = []
+    def __init__(
+        self, evaluator: Evaluator, layout: ParameterLayout, coarsening: Coarsening, count: int, entries: int
+    ) -> None:
+        self._coarser: list[_CoarseNetwork] = []
         level = finest_level(layout)
-        for _ in range(count - 1):
+        for number in range(1, count):
             level, prolongation = coarsen(level, coarsening)
             evaluator = coarse_evaluator(evaluator, level)
-            matrix = AssembledGaussNewton(level.layout, [], "dense", 0.0)
-            self._coarser.append(_CoarseMatrix(evaluator, prolongation, matrix))
+            coarse = ParameterLayout(evaluator.parameters, layout.comm, level.layout.starts)
+            dense = number >= count - entries
+            if dense:
+                require_room(
+                    coarse.size**2,
+                    f"-pc_type mg: the matrix of {coarse.size} parameters on level {number} of {count}",
+                    "raise -hier_levels",
+                    layout.mpi_comm,
+                )
+            matrix = _Entries(coarse) if dense else _Products(coarse)
+            self._coarser.append(_CoarseNetwork(evaluator, prolongation, matrix))
 
     @property
     def matrices(self) -> list[PETSc.Mat]:
@@ -103,18 +165,16 @@ class RediscretisedLevels:
         weights = None
         for coarse in self._coarser:
             theta = restricted(coarse.prolongation, theta)
-            coarse.matrix.assemble(coarse.evaluator.linearize(theta))
             weights = _squared_columns(coarse.prolongation, weights)
             shift = weights.copy()
             shift.scale(damping)
-            coarse.matrix.mat.setDiagonal(shift, addv=PETSc.InsertMode.ADD)
-            coarse.matrix.mat.assemble()
+            coarse.matrix.assemble(coarse.evaluator.linearize(theta), shift)
             shift.destroy()
 
     def destroy(self) -> None:
         """Collective."""
         for coarse in self._coarser:
-            coarse.matrix.destroy()
+            coarse.matrix.mat.destroy()
             coarse.prolongation.destroy()
 
 

@@ -14,7 +14,7 @@ from pescitrain.algebra.layout import ParameterLayout
 from pescitrain.errors import OptionError
 from pescitrain.evaluation import Evaluator, Linearization
 
-MatrixKind = Literal["blocks", "dense", "sparse"]
+MatrixKind = Literal["blocks", "dense", "sparse", "none"]
 
 
 class JacobianOperator:

@@ -59,7 +59,7 @@ class Preconditioner:
     layout, blocks : the parameters and their decomposition
     prefix : str            options prefix: a bare ``-pc_type``, ``-sub_*``, ``-fieldsplit_*``, ``-mg_*`` means this PC
     kind : str or None      ``-gn_mat``; None: dense for lu, cholesky and mg, none for jacobi and our own types, else
-                            blocks
+                            blocks; "none" of mg: products with J on all levels but the coarsest
     damping : float         ``-gn_shift``, relative to the mean of the diagonal
     uncoupled : (k,)        parameters that P couples with no other; none unless given
     coarsening, levels      ``-hier_type`` and ``-hier_levels``: the networks of ``-pc_type mg``
@@ -104,6 +104,8 @@ class Preconditioner:
             self.matrix = MatrixFreeGaussNewton(layout, damping, uncoupled)
         elif self.pc_type == "jacobi" and kind is None and couplings is None and not single:
             self.matrix = MatrixFreeGaussNewton(layout, damping, uncoupled)
+        elif kind == "none":
+            self.matrix = self._create_products(damping, uncoupled)
         else:
             entries = kind or self._entries(couplings)
             if entries == "sparse":
@@ -123,6 +125,17 @@ class Preconditioner:
     def begin(self) -> None:
         """Keep nothing of earlier linearizations from here on, so that a restarted run has the same preconditioner."""
         self._age = 0
+
+    def _create_products(self, damping: float, uncoupled: np.ndarray | None) -> MatrixFreeGaussNewton:
+        """P of multigrid whose levels are products with J, but for the coarsest."""
+        if self.pc_type != "mg":
+            raise OptionError(
+                f"-gn_mat none leaves -{self.prefix}pc_type {self.pc_type} without a matrix: use blocks or dense"
+            )
+        if uncoupled is not None and len(uncoupled):
+            raise OptionError("-gn_mat none: its levels know no bounds of parameters; use -gn_mat dense")
+        set_default(f"{self.prefix}pc_mg_galerkin", "none")
+        return MatrixFreeGaussNewton(self.layout, damping)
 
     def _entries(self, couplings: Couplings | None) -> MatrixKind:
         """What ``-gn_mat auto`` means."""
@@ -198,7 +211,8 @@ class Preconditioner:
         if evaluator is None:
             raise OptionError(f"-{self.prefix}pc_mg_galerkin none needs the networks behind P: use both")
         count = PETSc.Options().getInt(f"{self.prefix}pc_mg_levels", self.levels)
-        return RediscretisedLevels(evaluator, self.layout, coarsening, count)
+        entries = 1 if isinstance(self.matrix, MatrixFreeGaussNewton) else count - 1
+        return RediscretisedLevels(evaluator, self.layout, coarsening, count, entries)
 
     def _require_blocks_on_one_rank(self) -> None:
         """GASM aborts where the part of a subdomain without its overlap lives on several ranks."""
@@ -210,12 +224,17 @@ class Preconditioner:
                 )
 
     def _multigrid_defaults(self) -> dict[str, object]:
-        """V-cycles with Schwarz smoothers, symmetric: damped by the number of blocks, so that no sum overshoots."""
-        smoother = {
+        """V-cycles with Schwarz smoothers, symmetric: damped by the number of blocks, so that no sum overshoots.
+
+        Where nothing but products is known, Chebyshev's with the diagonal.
+        """
+        smoother: dict[str, object] = {
             "ksp_type": "richardson",
             "ksp_richardson_scale": 1.0 / len(self.blocks),
             **SCHWARZ,
         }
+        if isinstance(self.matrix, MatrixFreeGaussNewton):
+            smoother = {"ksp_type": "chebyshev", "pc_type": "jacobi"}
         coarse = {"pc_type": "redundant", "redundant_pc_type": "cholesky"}
         return {
             "pc_mg_levels": self.levels,

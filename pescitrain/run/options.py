@@ -261,7 +261,8 @@ class StageOptions:
     gn_mat: str = option(
         "auto",
         "entries of the Gauss-Newton matrix that the preconditioner reads; auto: sparse, all that are not zero, for "
-        "networks in subdomains, dense for lu and cholesky, else blocks",
+        "networks in subdomains, dense for lu, cholesky and mg, else blocks; none, with mg: products with J on all "
+        "levels but the coarsest",
         choices=("auto", "blocks", "dense", "sparse", "none"),
     )
     gn_lag: int = option(

@@ -233,6 +233,53 @@ def test_multigrid_is_smoothing_and_coarse_correction(comm, kind, galerkin, monk
     pre.destroy()
 
 
+@pytest.mark.parametrize("kind", ["depth", "width"])
+def test_multigrid_by_products_is_that_of_dense_matrices(comm, kind, monkeypatch):
+    parts = of(comm, DEEP, monkeypatch)
+    PETSc.Options().insertString(
+        "-pc_type mg -pc_mg_galerkin none -mg_levels_ksp_type chebyshev -mg_levels_pc_type jacobi "
+        "-mg_levels_ksp_chebyshev_eigenvalues 0.3,3"
+    )
+    results = []
+    for matrix in ("dense", "none"):
+        pre = Preconditioner(
+            parts.layout, parts.blocks, "", matrix, DAMPING, coarsening=kind, levels=3, evaluator=parts.evaluator
+        )
+        for theta in (parts.theta + 0.1, parts.theta):
+            pre.refresh(parts.evaluator.linearize(theta))
+        x, y = parts.layout.vec_from(random_vector(parts.layout.size)), parts.layout.create_vec()
+        pre.apply(x, y)
+        results.append(parts.layout.gather(y).copy())
+        types = [level.getType() for level in [pre.matrix.mat, *pre.coarser.matrices]]
+        assert [type_ == PETSc.Mat.Type.PYTHON for type_ in types] == [matrix == "none"] * 2 + [False]
+        pre.destroy()
+    # The round-off of products, by the condition of the coarsest matrix, some 1e3.
+    np.testing.assert_allclose(results[1], results[0], rtol=0.0, atol=1e-10 * np.abs(results[0]).max())
+
+
+def test_multigrid_by_products_estimates_its_smoothers(comm, monkeypatch):
+    parts = of(comm, DEEP, monkeypatch)
+    PETSc.Options().insertString("-pc_type mg")
+    pre = Preconditioner(parts.layout, parts.blocks, "", "none", DAMPING, levels=3, evaluator=parts.evaluator)
+    pre.refresh(parts.evaluator.linearize(parts.theta))
+    pre.require_symmetric_positive_definite("cg")
+    assert [smoother.getType() for smoother in map(pre.pc.getMGSmoother, (1, 2))] == ["chebyshev"] * 2
+    pre.destroy()
+
+
+def test_multigrid_by_products_has_a_small_coarsest_matrix_and_no_bounds(comm, monkeypatch):
+    parts = of(comm, DEEP, monkeypatch)
+    monkeypatch.setattr("pescitrain.algebra.memory.memory_of_machine", lambda: 1e3)
+    PETSc.Options().insertString("-pc_type mg")
+    settings = (parts.layout, parts.blocks, "", "none", DAMPING)
+    with pytest.raises(
+        OptionError, match=r"^-pc_type mg: the matrix of \d+ parameters on level 1 of 2 has .*-hier_levels"
+    ):
+        Preconditioner(*settings, evaluator=parts.evaluator)
+    with pytest.raises(OptionError, match=r"^-gn_mat none: its levels know no bounds of parameters"):
+        Preconditioner(*settings, uncoupled=np.array([0]), evaluator=parts.evaluator)
+
+
 @pytest.mark.parametrize("galerkin", ["both", "none"])
 def test_three_levels_are_symmetric_positive_definite(comm, galerkin, monkeypatch):
     parts = of(comm, DEEP, monkeypatch)
