@@ -152,7 +152,7 @@ class TwoLevelSchwarz:
         sizes = ((layout.local_size, layout.size), (sum(counts), PETSc.DETERMINE))
         basis = PETSc.Mat().createAIJ(sizes, nnz=self.vectors, comm=layout.comm)
         basis.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, False)
-        for (block, vectors), place in zip(mine, first + np.cumsum([0, *counts[:-1]]), strict=True):
+        for (block, vectors), place in zip(mine, first + np.cumsum([0, *counts])[:-1], strict=True):
             columns = np.arange(place, place + vectors.shape[1], dtype=PETSc.IntType)
             basis.setValues(block.owned.astype(PETSc.IntType), columns, vectors)
         basis.assemble()

@@ -279,10 +279,11 @@ def test_the_columns_of_the_coarse_space_are_the_eigenvectors(comm, monkeypatch)
     preconditioner.destroy()
 
 
-def test_the_coarse_space_does_not_depend_on_the_ranks_or_on_round_off(comm):
+@pytest.mark.parametrize("shape", [(5, 3), (2, 1)], ids=["wide", "fewer than ranks"])
+def test_the_coarse_space_does_not_depend_on_the_ranks_or_on_round_off(comm, shape):
     applied = []
     for ranks, chunk_size in ((comm, 7), (MPI.COMM_SELF, 100)):
-        system = system_of(WIDE, ranks, chunk_size=chunk_size)
+        system = system_of(Case(_poisson, subdomains((shape,), 0.3)), ranks, chunk_size=chunk_size)
         blocks = decompose(system.layout.layers, "layer", None, 1, system.couplings.neighbours)
         PETSc.Options()["pc_type"] = "two_level"
         preconditioner = Preconditioner(system.layout, blocks, "", None, 1e-4, couplings=system.couplings)
