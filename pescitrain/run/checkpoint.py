@@ -32,7 +32,7 @@ class State:
     ``rounds``: of everything that refreshes, and ``refreshed`` the iteration of the last one; ``samples``: what this
     rank has, (N, ...) each, of samples that moved, and ``measures`` of the sets of points that they are.
     ``finished``: parameters of the networks that later stages correct, and ``scales`` (1,) of the corrections.
-    ``best``: parameters with the smallest error of the stage, or none.
+    ``best``: parameters with the smallest error of the stage, or none. ``method``: whose ``memory`` it is, as tao:lm.
     """
 
     theta: Array
@@ -50,18 +50,23 @@ class State:
     finished: list[Array] = field(default_factory=list)
     scales: list[Array] = field(default_factory=list)
     best: list[Array] = field(default_factory=list)
+    method: str = ""
 
 
 def fingerprint(layout: ParameterLayout, evaluator: Evaluator) -> str:
-    """A digest of the shape of θ, of what is frozen and of all points: a checkpoint continues the same run or none.
+    """A digest of the shape of θ, of the networks that it is of, of what is frozen and of all points.
+
+    A checkpoint continues the same run or none.
 
     The same for any number of ranks. Collective.
     """
     digest = hashlib.sha256()
     digest.update(repr([(layer.name, layer.start, layer.stop) for layer in layout.layers]).encode())
     for network in evaluator.surrogate.networks.values():
-        for value in network.frozen().values() if isinstance(network, Network) else ():
-            digest.update(on_host(value).tobytes())
+        if isinstance(network, Network):
+            digest.update(f"{type(network).__name__} {network.activation_name}".encode())
+            for value in network.frozen().values():
+                digest.update(on_host(value).tobytes())
     comm = evaluator.comm
     for term in evaluator.samples:
         digest.update(f"{term.term.label} {term.term.weight!r} {term.count}".encode())
@@ -114,6 +119,7 @@ def save(folder: Path, state: State, layout: ParameterLayout, mark: str) -> None
             "fingerprint": mark,
             "stage": state.stage,
             "iteration": state.iteration,
+            "method": state.method,
             "wall_s": state.wall_s,
             "counters": state.counters,
             "stage_start_s": state.stage_start_s,
@@ -210,6 +216,7 @@ def load(folder: Path, layout: ParameterLayout, mark: str) -> State:
             finished,
             scales,
             best,
+            header["method"],
         )
     except (KeyError, AttributeError, PETSc.Error) as error:  # on all ranks: they read the same
         reason = str(error).strip().splitlines()[-1]

@@ -245,7 +245,12 @@ class Training:
             raise cause_of(error, prefix) from error
         for notice in solver.notices:
             say(f"note: {notice}")
-        say(f"stage {name or 'main'}: {solver.kind}:{solver.label}, preconditioner {solver.pc_label}")
+        method = f"{solver.kind}:{solver.label}"
+        say(f"stage {name or 'main'}: {method}, preconditioner {solver.pc_label}")
+        if self.state.memory and self.state.method != method:
+            say(f"note: the checkpoint is of {self.state.method}, of whose memory {method} has no use")
+            self.state.memory = {}
+        self.state.method = method
         # A checkpoint of a run that did not watch the error has no best parameters: the watch begins now.
         self._best = best_of(self.history.rows, name or "main") if self.state.best else Best()
         try:

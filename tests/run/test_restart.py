@@ -142,6 +142,23 @@ def test_a_correction_of_another_size_or_in_another_stage_is_refused(tmp_path):
     assert none.complaint == "-ckpt_restart: the checkpoint has other stages with -net_correction than this run"
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("tao_type blmvm", "tao_type lm"), ("tao_type lm", "tao_type blmvm"), ("tao_type adam", "snes_type qn")],
+)
+def test_another_method_goes_on_from_the_parameters_alone(tmp_path, before, after):
+    words = (*POISSON2D, *"-tao_max_it 8 -snes_max_it 8 -ckpt_interval 5".split())
+    assert command(*words, *f"-{before} -tao_max_it 5".split(), "-out_dir", tmp_path / "one").code == 0
+    ended = command(*words, *f"-{after} -ckpt_restart {tmp_path}/one/checkpoint -out_dir {tmp_path}/other".split())
+    assert ended.code == 0
+    method = "tao:" + before.split()[1]
+    assert f"note: the checkpoint is of {method}, of whose memory" in ended.out
+    rows = [history(tmp_path / folder) for folder in ("one", "other")]
+    assert [int(row["iteration"]) for row in rows[1]] == list(range(9))
+    assert rows[1][:6] == rows[0]
+    assert float(rows[1][8]["objective"]) < float(rows[0][5]["objective"])
+
+
 def test_a_longer_budget_goes_on_from_the_end(tmp_path):
     words = (*POISSON2D, "-ckpt_interval", 5)
     command(*words, "-tao_max_it", 15, "-out_dir", tmp_path / "whole")
@@ -208,7 +225,16 @@ def test_a_used_budget_says_which_option_goes_on(finished, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", ["-net_width 9", "-net_depth 3", "-sample_points 201", "-seed 1 -sample_type uniform", "-bc_enforce hard"]
+    "words",
+    [
+        "-net_width 9",
+        "-net_depth 3",
+        "-net_activation sin",
+        "-net_type resnet",
+        "-sample_points 201",
+        "-seed 1 -sample_type uniform",
+        "-bc_enforce hard",
+    ],
 )
 def test_a_checkpoint_of_another_run_is_refused(finished, tmp_path, words):
     sentence = refused(*POISSON2D, *words.split(), "-ckpt_restart", finished, "-out_dir", tmp_path / "run")
