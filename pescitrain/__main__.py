@@ -2,9 +2,11 @@
 
 import ctypes
 import os
+import signal
 import sys
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before and after training: the end, without a traceback
     # Before numpy, PETSc and torch load their thread pools: ranks share the cores, torch gets its by -torch_threads.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pescitrain.solvers.outcome import Outcome
@@ -47,6 +48,11 @@ def why_it_stopped(
         remedy = REMEDY.get(outcome.reason, "try another method, a larger -gn_shift, or -check_derivatives")
         return f"Stopped: {outcome.reason}: {remedy}"
     return f"Converged: {CONVERGED.get(outcome.reason, outcome.reason)}"
+
+
+def interrupted(name: str, checkpoint: Path) -> str:
+    """The first half of the sentence, where the signal of that name ended the run."""
+    return f"Stopped by {name}; -ckpt_restart {checkpoint} goes on"
 
 
 def stopped_early(metric: str, patience: int) -> str:

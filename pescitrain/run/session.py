@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -23,6 +24,7 @@ from pescitrain.run.checks import check_derivatives
 from pescitrain.run.data import hand_data
 from pescitrain.run.database import check_names, fill_stages, find_bare_words, unused
 from pescitrain.run.history import Clock, History, say
+from pescitrain.run.interruption import Interruption
 from pescitrain.run.loading import create_problem, parameters_of, problem_class
 from pescitrain.run.nested import stage_names, translate_grid_sequence
 from pescitrain.run.options import ProblemOptions, Settings, StageOptions, help_text, read
@@ -30,6 +32,7 @@ from pescitrain.run.refreshes import create_refreshes
 from pescitrain.run.sentences import (
     cost_and_quality,
     decline_per_hundred,
+    interrupted,
     stopped_early,
     what_is_kept,
     why_it_stopped,
@@ -38,7 +41,8 @@ from pescitrain.run.solution import shown_functions
 from pescitrain.run.stages import StageResult, Training, create_solver
 from pescitrain.solvers.names import check_type
 
-SUCCESS, FAILURE = 0, 1
+SUCCESS, FAILURE, SIGNALLED = 0, 1, 128
+"""Exit codes; the number of a signal is added to the last, as shells do."""
 
 
 def run(arguments: Sequence[str], start: float) -> int:
@@ -140,7 +144,7 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
         setup.evaluator.counters.restore(state.counters)
     refreshes = create_refreshes(setup, settings)
     folder = _run_folder(settings, setup)
-    clock = Clock(state.wall_s)
+    clock, interruption = Clock(state.wall_s), Interruption()
     history = History(folder, setup, clock, settings.out_error_interval, settings.out_interval, state.history)
     setup_s = time.perf_counter() - start
     say(
@@ -151,7 +155,7 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
     if comm.rank == 0:
         report.write_options(folder, user, settings)
     try:
-        training = Training(setup, settings, state, history, clock, folder / "checkpoint", refreshes)
+        training = Training(setup, settings, state, history, clock, folder / "checkpoint", refreshes, interruption)
     except PescitrainError:
         history.close()
         raise
@@ -160,7 +164,8 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
     failure: PescitrainError | None = None
     results: list[StageResult] = []
     try:
-        results = training.run()
+        with interruption.watched():
+            results = training.run()
     except PescitrainError as error:
         failure = error
     theta = training.state.theta if failure is None else training.setup.system.whole(training.last_good)
@@ -172,7 +177,7 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
     for sentence in unused(list(user), copies):
         say(f"note: {sentence}")
     metric = training.setup.metric
-    return _last_words(results, history, summary, settings, "error" if metric is None else metric.name)
+    return _last_words(results, history, summary, settings, folder, "error" if metric is None else metric.name)
 
 
 def _write(
@@ -209,7 +214,9 @@ def _write(
     return summary
 
 
-def _last_words(results: list[StageResult], history: History, summary: dict, settings: Settings, metric: str) -> int:
+def _last_words(
+    results: list[StageResult], history: History, summary: dict, settings: Settings, folder: Path, metric: str
+) -> int:
     """The sentence that closes a run, and its exit code."""
     last = results[-1]
     method = last.solver.split(":")[0]
@@ -221,6 +228,8 @@ def _last_words(results: list[StageResult], history: History, summary: dict, set
     )
     if last.stopped_early:
         first_half = stopped_early(metric, settings.data_patience)
+    if last.interrupted_by:
+        first_half = interrupted(signal.Signals(last.interrupted_by).name, folder / "checkpoint")
     first_half += what_is_kept(last.kept)
     objective = float("nan") if summary["objective"] is None else summary["objective"]
     second_half = cost_and_quality(
@@ -233,6 +242,8 @@ def _last_words(results: list[StageResult], history: History, summary: dict, set
         summary["test_rel_l2"],
     )
     say(f"{first_half}. {second_half}")
+    if last.interrupted_by:
+        return SIGNALLED + last.interrupted_by
     asked = last.stopped_by_time or last.stopped_early
     return FAILURE if last.outcome.diverged and not asked else SUCCESS
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from pescitrain.algebra.options import get_string, set_default
@@ -17,6 +18,7 @@ from pescitrain.run.build import Setup, build
 from pescitrain.run.checkpoint import State
 from pescitrain.run.correction import correct, residual_scale, start_at_zero
 from pescitrain.run.history import Clock, History, say
+from pescitrain.run.interruption import Interruption
 from pescitrain.run.nested import coarsening_of, refined, settings_of_level, stage_names
 from pescitrain.run.options import Settings, StageOptions, read
 from pescitrain.run.patience import Best, best_of
@@ -39,6 +41,7 @@ class StageResult:
     iterations: int
     max_iterations: int
     stopped_by_time: bool
+    interrupted_by: int  # number of the signal, or 0
     stopped_early: bool = False
     kept: int | None = None  # the iteration whose parameters are kept, where it is not the last one
 
@@ -98,13 +101,14 @@ class Training:
         clock: Clock,
         folder: Path | None,
         refreshes: Refreshes,
+        interruption: Interruption,
     ) -> None:
         self.setup, self.settings, self.state = setup, settings, state
         self.stages, self.interval = stage_names() or ("",), settings.ckpt_interval
         self.history, self.clock, self.folder = history, clock, folder
         self.mark = checkpoint.fingerprint(setup.system.layout, setup.evaluator)
         self.last_good: np.ndarray = state.theta
-        self.refreshes = refreshes
+        self.refreshes, self.interruption = refreshes, interruption
         self._best = Best()
         self._finest = setup if settings.hier_nested else None
         if settings.hier_nested:
@@ -120,7 +124,7 @@ class Training:
         """
         self.refreshes.begin(self.state)
         results = [self._stage(self.stages[self.state.stage])]
-        while self.state.stage + 1 < len(self.stages):
+        while self.state.stage + 1 < len(self.stages) and not results[-1].interrupted_by:
             self.state.stage, self.state.iteration, self.state.memory = self.state.stage + 1, 0, {}
             self.state.refreshed.clear()
             self.state.best.clear()
@@ -225,19 +229,20 @@ class Training:
         if self.settings.hier_nested:
             most = options.hier_cycle_levels or options.hier_levels
             options = dataclasses.replace(options, hier_levels=min(most, self.state.stage + 1))
-        out_of_time, recorded = False, -1
+        out_of_time, signalled, recorded = False, 0, -1
 
         def monitor(iterate: Iterate) -> bool:
-            nonlocal out_of_time, recorded
+            nonlocal out_of_time, signalled, recorded
             self.last_good = iterate.theta.copy()
             # A segment of no iterations reports its start, like the one before.
             if iterate.iteration > recorded:
                 self._watch(iterate, self.history.record(name or "main", iterate))
             recorded = iterate.iteration
-            if options.max_time > 0.0:
-                spent = self.clock.elapsed - self.state.stage_start_s
-                out_of_time = self.setup.evaluator.comm.bcast(spent >= options.max_time)
-            return out_of_time or self._out_of_patience
+            spent = self.clock.elapsed - self.state.stage_start_s
+            reasons = np.array([0.0 < options.max_time <= spent, self.interruption.number], dtype=np.intc)
+            self.setup.evaluator.comm.Allreduce(MPI.IN_PLACE, reasons, op=MPI.MAX)
+            out_of_time, signalled = bool(reasons[0]), int(reasons[1])
+            return out_of_time or signalled > 0 or self._out_of_patience
 
         try:
             solver = create_solver(self.setup, prefix, options, monitor)
@@ -254,7 +259,7 @@ class Training:
         # A checkpoint of a run that did not watch the error has no best parameters: the watch begins now.
         self._best = best_of(self.history.rows, name or "main") if self.state.best else Best()
         try:
-            return self._segments(solver, name, lambda: out_of_time)
+            return self._segments(solver, name, lambda: (out_of_time, signalled))
         except PETSc.Error as error:
             raise cause_of(error, prefix) from error
         finally:
@@ -284,7 +289,7 @@ class Training:
         self.history.keep(stage, self._best.iteration)
         return self._best.iteration
 
-    def _segments(self, solver: Solver, name: str, out_of_time: Callable[[], bool]) -> StageResult:
+    def _segments(self, solver: Solver, name: str, stopped_by: Callable[[], tuple[bool, int]]) -> StageResult:
         layout, state = self.setup.system.layout, self.state
         theta = layout.vec_from(state.theta)
         evaluator, before = self.setup.evaluator, dict(vars(self.setup.evaluator.counters))
@@ -315,7 +320,7 @@ class Training:
                 outcome, state.memory = solver.run(theta, state.iteration, segment, state.memory)
             state.iteration += outcome.iterations
             state.theta = layout.gather(theta).copy()
-            stopped = out_of_time() or self._out_of_patience
+            stopped = any(stopped_by()) or self._out_of_patience
             done = stopped or state.iteration >= solver.max_iterations
             if not (done or outcome.budget):
                 done = outcome.diverged or not self.refreshes.hasten(state)
@@ -327,7 +332,7 @@ class Training:
         label = f"{solver.kind}:{solver.label}"
         early, kept = self._out_of_patience, self._return_to_best(name or "main")
         pc, limit = solver.pc_label, solver.max_iterations
-        return StageResult(name or "main", label, pc, outcome, state.iteration, limit, out_of_time(), early, kept)
+        return StageResult(name or "main", label, pc, outcome, state.iteration, limit, *stopped_by(), early, kept)
 
     def _refresh(self, solver: Solver) -> None:
         """Do what is due, and tell everyone who remembers the old objective. Collective."""
