@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from pescitrain.errors import PescitrainError
@@ -91,21 +92,28 @@ def _export_onnx(module: nn.Module, example: tuple[Tensor, ...], shape: dict[str
 
 
 class _Loaded(nn.Module):
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
+    """``columns``: of each argument."""
 
-    def forward(self, *arguments: Tensor) -> Tensor:
-        return self.module(*arguments)
+    def __init__(self, module: nn.Module, columns: list[int]) -> None:
+        super().__init__()
+        self.module, self.columns = module, columns
+
+    def forward(self, *arguments: ArrayLike | Tensor) -> Tensor:
+        tensors = [torch.as_tensor(argument, dtype=torch.float64) for argument in arguments]
+        shapes = [tuple(tensor.shape) for tensor in tensors]
+        if [shape[1:] for shape in shapes] != [(count,) for count in self.columns]:
+            wanted = ", ".join(f"(N, {count})" for count in self.columns)
+            raise PescitrainError(f"a loaded model takes {wanted}; it was given {', '.join(map(str, shapes))}")
+        return self.module(*tensors)
 
 
 def load_model(path: str | Path | BinaryIO) -> nn.Module:
-    """The trained model of a run folder, or of its ``model.pt2``: (N, d) float64 -> (N, k), or of an
-    operator: (N, s), (K, d) -> (N, K). Not collective.
+    """The trained model of a run folder, or of its ``model.pt2``: (N, d) -> (N, k), or of an operator: (N, s), (K, d)
+    -> (N, K). It takes arrays and tensors, and gives tensors of double precision. Not collective.
 
     Raises
     ------
-    PescitrainError     there is no model, or the file is broken
+    PescitrainError     there is no model, or the file is broken; from the model, other shapes
     """
     if isinstance(path, str | Path):
         path = Path(path)
@@ -114,7 +122,9 @@ def load_model(path: str | Path | BinaryIO) -> nn.Module:
         if not path.is_file():
             raise PescitrainError(f"load_model: there is no file {path}; give a run folder or its model.pt2")
     try:
-        return _Loaded(torch.export.load(path).module())
+        program = torch.export.load(path)
+        examples, _ = program.example_inputs or ((), {})
+        return _Loaded(program.module(), [example.shape[1] for example in examples])
     except Exception as error:  # zip, pickle and schema errors of a broken file
         raise PescitrainError(
             f"load_model: {path} cannot be read ({type(error).__name__}): is it a model.pt2?"

@@ -30,6 +30,17 @@ def test_hard_conditions_are_part_of_the_model(tmp_path):
     assert model(torch.full((1, 2), 0.4, dtype=torch.float64)).abs() > 1e-3
 
 
+def test_it_takes_arrays_and_says_which_shape_it_wants(tmp_path):
+    model, x = trained(tmp_path, "-problem", "poisson2d"), np.array([[0.1, 0.2], [0.3, 0.4]])
+    np.testing.assert_array_equal(model(x), model(torch.from_numpy(x)))
+    np.testing.assert_array_equal(model(x.tolist()), model(x))
+    for wrong in (x[0], np.zeros((5, 3)), np.zeros((5, 2, 1))):
+        with pytest.raises(PescitrainError, match=r"^a loaded model takes \(N, 2\); it was given \("):
+            model(wrong)
+    with pytest.raises(PescitrainError, match=r"it was given \(2, 2\), \(2, 2\)$"):
+        model(x, x)
+
+
 def test_hard_conditions_on_a_mesh_hold_at_the_nodes_of_its_boundary(tmp_path):
     model = trained(tmp_path, "-bc_enforce", "hard")
     mesh = meshio.read(MESH)
