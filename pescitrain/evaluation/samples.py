@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -44,9 +44,13 @@ def weighted_terms(problem: Problem, weights: Mapping[str, float]) -> list[Term]
 
     Raises
     ------
-    ProblemError        a label that no term has
+    ProblemError        a label that no term has, or no list of terms
     """
-    terms = list(problem.terms())
+    given: Any = problem.terms()  # of a user's function
+    terms: list[Any] = list(given) if isinstance(given, Iterable) else [given]
+    if not isinstance(given, Iterable) or not all(isinstance(term, Term) for term in terms):
+        kinds = ", ".join(type(term).__name__ for term in terms)
+        raise ProblemError(f"problem {problem.name}: terms() must return a list of terms; it returned {kinds}")
     labels = [term.label for term in terms]
     for label, weight in weights.items():
         if label not in labels:

@@ -90,8 +90,20 @@ def create_metric(
         known = {name: x[:, axis] for axis, name in enumerate(problem.coordinates)}
         with together(comm, settings.problem):
             values = ByName(problem.exact, f"the exact solution of problem {problem.name}")(known)
-            columns = list(values) if isinstance(values, tuple | list) else [values]
-            reference = np.stack([np.broadcast_to(np.asarray(c), (len(x),)) for c in columns], axis=-1)
+            columns = [np.asarray(c) for c in (values if isinstance(values, tuple | list) else [values])]
+            for column in columns:
+                if column.shape not in ((), (1,), (len(x),)):
+                    raise ProblemError(
+                        f"the exact solution of problem {problem.name} must give one number a point ({len(x)},), or a "
+                        f"tuple of such; it gave {column.shape}"
+                    )
+            reference = np.stack([np.broadcast_to(c, (len(x),)) for c in columns], axis=-1)
+            lost = np.flatnonzero(~np.isfinite(reference).all(axis=1))
+            if len(lost):
+                raise ProblemError(
+                    f"the exact solution of problem {problem.name} is not finite at {len(lost)} of {len(x)} points, "
+                    f"the first of them ({', '.join(f'{c:g}' for c in x[lost[0]])})"
+                )
     if reference.shape[1] != len(outputs):
         raise ProblemError(f"the reference has {reference.shape[1]} fields, problem {problem.name} has {len(outputs)}")
     return ErrorMetric(surrogate, x, weights, reference, comm)

@@ -166,6 +166,27 @@ WRONG_FILES = {
 }
 
 
+WRONG_VALUES = {
+    "pass": "problem Square: terms() must return a list of terms; it returned NoneType",
+    "return Residual(lambda u: u.xx)": "problem Square: terms() must return a list of terms; it returned Residual",
+    "return [Residual(lambda u: u.xx), 0.0]": (
+        "problem Square: terms() must return a list of terms; it returned Residual, float"
+    ),
+    "return [Residual(lambda u: u.xx)]\n    def exact(self, x): return x[:3]": (
+        "the exact solution of problem Square must give one number a point (10201,), or a tuple of such; it gave (3,)"
+    ),
+    "return [Residual(lambda u: u.xx)]\n    def exact(self, x): return x * float('nan')": (
+        "the exact solution of problem Square is not finite at 10201 of 10201 points, the first of them (0, 0)"
+    ),
+}
+
+
+@pytest.mark.parametrize("body", WRONG_VALUES)
+def test_what_terms_and_exact_return_is_checked(user, tmp_path, body):
+    file = user(f"{HEAD}    def terms(self):\n        {body}\n")
+    assert refused("-problem", file, *TINY, "-out_dir", tmp_path / "run") == WRONG_VALUES[body]
+
+
 @pytest.mark.parametrize("name", WRONG_FILES)
 def test_wrong_files(user, tmp_path, name):
     text, sentence = WRONG_FILES[name]
