@@ -31,6 +31,11 @@ POISSON2D = ("-problem", "poisson2d", *TINY, "-tao_max_it", 1)
         ("-snes_type ms", r"-snes_type ms does not fit the training of networks \(choose from anderson, "),
         ("-mesh a.msh", r"-mesh a.msh: problem Poisson2D lives in a box and takes no mesh"),
         ("-sample_type quadrature", r"-sample_type quadrature needs a mesh; for a box choose hammersley, "),
+        ("-problem burgers -problem_nu -1", r"burgers resolves viscosities from 1e-4 on, not -1.0"),
+        (
+            "-problem diffusion_advection -problem_mu 0",
+            r"diffusion_advection resolves layers from a diffusion of 0.001",
+        ),
         ("-gn_mat none -pc_type asm", r"-gn_mat none leaves -pc_type asm without a matrix: use blocks or dense"),
     ],
 )

@@ -13,6 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pescitrain.errors import ProblemError
+
 NODES = 1200
 _CHUNK = 256
 
@@ -26,7 +28,7 @@ def burgers(x: ArrayLike, t: ArrayLike, viscosity: float = 0.01 / np.pi) -> NDAr
     -0.376181395748
     """
     if viscosity < 1e-4:
-        raise ValueError(f"burgers resolves viscosities from 1e-4 on, not {viscosity}")
+        raise ProblemError(f"burgers resolves viscosities from 1e-4 on, not {viscosity}")
     x, t = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(t, dtype=np.float64))
     shape, x, t = x.shape, x.ravel(), t.ravel()
     if t.size and t.min() < 0.0:

@@ -19,6 +19,8 @@ import scipy.linalg
 import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
+from pescitrain.errors import ProblemError
+
 FloatArray = NDArray[np.float64]
 
 DEGREE = 22
@@ -35,7 +37,7 @@ def diffusion_advection(x: ArrayLike, y: ArrayLike, diffusion: float = 0.01) -> 
     0.4442646288
     """
     if diffusion < 0.001:
-        raise ValueError(f"diffusion_advection resolves layers from a diffusion of 0.001 on, not {diffusion}")
+        raise ProblemError(f"diffusion_advection resolves layers from a diffusion of 0.001 on, not {diffusion}")
     x, y = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
     shape, x, y = x.shape, x.ravel(), y.ravel()
     if x.size and (min(x.min(), y.min()) < 0.0 or max(x.max(), y.max()) > 1.0):
