@@ -88,11 +88,10 @@ class Preconditioner:
         self.pc_type = pc_type_of(prefix) or "asm"
         self.matrix: AssembledGaussNewton | MatrixFreeGaussNewton | SparseGaussNewton
         if self.pc_type == "two_level":
-            if kind not in (None, "sparse") or couplings is None:
-                raise OptionError(
-                    f"-{prefix}pc_type two_level is for the sparse matrix of -net_type subdomain: use spectral, or "
-                    "leave out -gn_mat"
-                )
+            if couplings is None:
+                raise OptionError(f"-{prefix}pc_type two_level is for -net_type subdomain: use spectral")
+            if kind not in (None, "sparse"):
+                raise OptionError(f"-gn_mat {kind}: -{prefix}pc_type two_level reads a sparse matrix; leave it out")
             self.matrix = self._create_sparse(couplings, damping, uncoupled, single)
         elif self.pc_type in OWN_PC_TYPES:
             if kind is not None:

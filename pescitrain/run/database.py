@@ -154,7 +154,9 @@ COMMON_PETSC = [
 
 
 def find_bare_words(arguments: Sequence[str]) -> None:
-    """Refuse a word that is neither an option nor the value of one: PETSc drops it without a trace.
+    """Refuse a word that is neither an option nor the value of one, and a name after two dashes.
+
+    PETSc drops the one without a trace, and keeps the other for an option that nobody reads.
 
     Raises
     ------
@@ -162,6 +164,8 @@ def find_bare_words(arguments: Sequence[str]) -> None:
     """
     takes_value = False
     for word in arguments:
+        if re.match(r"--[A-Za-z_]", word):
+            raise OptionError(f"{word}: options start with one dash, as {word[1:]}")
         if re.match(r"-[A-Za-z_]|--", word):
             takes_value = True
         elif takes_value:
@@ -200,6 +204,12 @@ def check_names(stages: Sequence[str], problem_parameters: Sequence[str]) -> Non
                 raise OptionError(f"unknown option -{key}; did you mean -{near[0]}_{rest}?")
         cutoff = 0.6 if first in OUR_FAMILIES else 0.9 if first in PETSC_GLOBAL else 0.8
         near = get_close_matches(name, sorted(known), n=1, cutoff=cutoff)
+        if first == "problem":
+            parameters = [other.removeprefix("problem_") for other in known if other.startswith("problem_")]
+            near = [f"problem_{match}" for match in get_close_matches(rest, sorted(parameters), n=1)]
+        if first == "problem" and not near:
+            own = ", ".join(f"-problem_{parameter}" for parameter in problem_parameters) or "none"
+            raise OptionError(f"unknown option -{key} (parameters of this problem: {own})")
         if first in OUR_FAMILIES or near:
             hint = f"; did you mean -{near[0]}?" if near else " (python -m pescitrain -help lists them)"
             raise OptionError(f"unknown option -{key}{hint}")
@@ -237,7 +247,9 @@ def unused(known: Sequence[str], copies: dict[str, list[str]]) -> list[str]:
             continue
         if any(name in everything and options.used(name) for name in copies.get(key, [])):
             continue
-        near = get_close_matches(key, [*COMMON_PETSC, *table()], n=1, cutoff=0.75)
+        candidates = [*COMMON_PETSC, *table()]
+        of_its_method = [name for name in candidates if name.split("_")[:2] == key.split("_")[:2]]
+        near = get_close_matches(key, of_its_method or candidates, n=1, cutoff=0.75)
         hint = f"; did you mean -{near[0]}?" if near and near[0] != key else ""
         sentences.append(f"option -{key}{' ' + value if value else ''} was not used by this run{hint}")
     return sentences

@@ -47,6 +47,16 @@ def bounding_box(problem: Problem, domain: Box | Mesh) -> tuple[list[float], lis
     return domain.nodes.min(0).tolist(), domain.nodes.max(0).tolist()
 
 
+def idle_options(settings: Settings) -> list[str]:
+    """A sentence for each option of networks in subdomains that is given to a network of another type."""
+    defaults = Settings()
+    return [
+        f"-{name} has no effect with -net_type {settings.net_type}; it is for subdomain"
+        for name in ("net_subdomains", "net_partition", "net_overlap", "net_overlap_cells")
+        if settings.net_type != "subdomain" and getattr(settings, name) != getattr(defaults, name)
+    ]
+
+
 def create_surrogate(
     problem: Problem, settings: Settings, domain: Box | Mesh, lifting: Lifting | None, network: int
 ) -> Surrogate:

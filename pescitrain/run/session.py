@@ -27,6 +27,7 @@ from pescitrain.run.history import Clock, History, say
 from pescitrain.run.interruption import Interruption
 from pescitrain.run.loading import create_problem, parameters_of, problem_class
 from pescitrain.run.nested import stage_names, translate_grid_sequence
+from pescitrain.run.networks import idle_options
 from pescitrain.run.options import ProblemOptions, Settings, StageOptions, help_text, read
 from pescitrain.run.refreshes import create_refreshes
 from pescitrain.run.sentences import (
@@ -54,10 +55,10 @@ def run(arguments: Sequence[str], start: float) -> int:
     ------
     PescitrainError     on all ranks; what was computed until then is in the run folder
     """
-    find_bare_words(arguments)
     database = PETSc.Options()
     if not database.hasName("options_left"):
         set_default("options_left", False)  # unused options are told below, with the nearest name
+    find_bare_words(arguments)
     translate_grid_sequence()
     stages = stage_names()
     name, comm = read(ProblemOptions).problem, PETSc.COMM_WORLD.tompi4py()
@@ -159,7 +160,7 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
     except PescitrainError:
         history.close()
         raise
-    for sentence in refreshes.notices():
+    for sentence in [*idle_options(settings), *refreshes.notices()]:
         say(f"note: {sentence}")
     failure: PescitrainError | None = None
     results: list[StageResult] = []

@@ -2,7 +2,7 @@
 
 import pytest
 from petsc4py import PETSc
-from run.commands import TINY, command, refused  # pyright: ignore[reportMissingImports]
+from run.commands import TINY, command, process, refused  # pyright: ignore[reportMissingImports]
 
 from pescitrain.errors import OptionError
 from pescitrain.run.database import check_names, fill_stages, find_bare_words, unused
@@ -14,7 +14,7 @@ def names(text: str, stages: tuple[str, ...] = (), parameters: tuple[str, ...] =
     check_names(stages, parameters)
 
 
-@pytest.mark.parametrize("text", ["", "-a", "-a 1 -b", "-a -1 -b -.5", "-a x --b y", "-problem_source -1e-3 -c"])
+@pytest.mark.parametrize("text", ["", "-a", "-a 1 -b", "-a -1 -b -.5", "-problem_source -1e-3 -c"])
 def test_options_and_their_values_are_no_bare_words(text):
     find_bare_words(text.split())
 
@@ -33,6 +33,10 @@ def test_a_bare_word_is_refused(text, word, hint):
         find_bare_words(text.split())
     assert ("did you mean" in str(caught.value)) == bool(hint)
     assert hint in str(caught.value)
+
+
+def test_two_dashes_are_refused_before_anything_else_is_said():
+    assert process("--net_width", 3).complaint == "--net_width: options start with one dash, as -net_width"
 
 
 def test_all_our_names_are_known():
@@ -54,6 +58,7 @@ def test_names_of_petsc_are_left_to_petsc():
         ("-check_derivative", "unknown option -check_derivative; did you mean -check_derivatives?"),
         ("-out_xyzzy 2", "unknown option -out_xyzzy (python -m pescitrain -help lists them)"),
         ("-problem_nuu 1", "unknown option -problem_nuu; did you mean -problem_nu?"),
+        ("-problem_source 1", "unknown option -problem_source (parameters of this problem: -problem_nu)"),
     ],
 )
 def test_a_misspelt_name_of_ours_is_refused_with_the_nearest_one(text, sentence):
@@ -99,7 +104,7 @@ def test_stages_get_bare_solver_options_but_keep_their_own():
 
 def test_an_option_is_told_as_unused_unless_it_or_its_copy_was_read():
     options = PETSc.Options()
-    options.insertString("-tao_max_it 7 -tao_gatol 1e-3 -ksp_rtlo 0.1 -foo")
+    options.insertString("-tao_max_it 7 -tao_gatol 1e-3 -ksp_rtlo 0.1 -foo -tao_lm_momentum 0.9")
     user = list(options.getAll())
     copies = fill_stages(("warm",))
     options.getInt("warm_tao_max_it")
@@ -107,6 +112,7 @@ def test_an_option_is_told_as_unused_unless_it_or_its_copy_was_read():
         "option -foo was not used by this run",
         "option -ksp_rtlo 0.1 was not used by this run; did you mean -ksp_rtol?",
         "option -tao_gatol 1e-3 was not used by this run",
+        "option -tao_lm_momentum 0.9 was not used by this run",  # and -tao_lbfgs_momentum would not help
     ]
 
 
@@ -121,7 +127,7 @@ def test_a_misspelt_option_of_petsc_is_told_at_the_end_of_the_run(tmp_path):
     ("words", "sentence"),
     [
         ("-problem burgers -net_widht 10", "unknown option -net_widht; did you mean -net_width?"),
-        ("-problem burgers -problem_mu 0.1", "unknown option -problem_mu; did you mean -problem_nu?"),
+        ("-problem burgers -problem_mu 0.1", "unknown option -problem_mu (parameters of this problem: -problem_nu)"),
         ("-problem burgers -problem_nu thick", "-problem_nu thick: give a number"),
         ("-problem poisson2d -problem_m 4.5", "-problem_m 4.5: give a whole number"),
         ("-problem poisson2d extra", "'extra' is neither an option nor the value of one (options start with a dash)"),

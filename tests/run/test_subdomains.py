@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from run.commands import column, command, process, summary  # pyright: ignore[reportMissingImports]
+from run.commands import TINY, column, command, process, summary  # pyright: ignore[reportMissingImports]
 
 from pescitrain import load_model
 from pescitrain.geometry.reading import read_mesh_file
@@ -145,3 +145,12 @@ def test_slabs_along_time_are_trained_side_by_side_and_together(tmp_path):
     assert ended.code == 0, ended.err
     assert summary(tmp_path)["parameters"] == 4 * 151
     assert summary(tmp_path)["rel_l2"] < 8e-3  # 2.7e-3
+
+
+def test_options_of_subdomains_are_told_where_there_are_none(tmp_path):
+    words = (*TINY, *"-problem poisson2d -tao_max_it 1 -net_subdomains 4x2 -net_overlap 0.5".split())
+    ended = command(*words, "-out_dir", tmp_path)
+    assert ended.code == 0
+    assert [line for line in ended.out.splitlines() if line.startswith("note: ")] == [
+        "note: -net_subdomains has no effect with -net_type mlp; it is for subdomain"
+    ]
