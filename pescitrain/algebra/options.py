@@ -10,9 +10,9 @@ from pescitrain.errors import OptionError
 
 
 def set_default(key: str, value: object = None) -> None:
-    """Put ``-key value`` in the database unless it is there; it never counts as an unused option."""
+    """Put ``-key value`` in the database unless it is there; only what the user gave can be an unused option."""
     options = PETSc.Options()
-    if not options.hasName(key):
+    if key.lower() not in map(str.lower, options.getAll()):  # hasName would count as a use
         options[key] = value
         options.hasName(key)
 

@@ -123,6 +123,12 @@ def test_a_misspelt_option_of_petsc_is_told_at_the_end_of_the_run(tmp_path):
     assert notes == ["note: option -tao_maxit 5 was not used by this run; did you mean -tao_max_it?"]
 
 
+def test_an_option_of_the_solver_that_does_not_run_is_told_where_the_problem_has_a_default_of_it(tmp_path):
+    words = ("-problem", "burgers", *TINY, *"-solver snes -snes_max_it 1 -tao_max_it 5".split())
+    ended = command(*words, "-out_dir", tmp_path / "run")
+    assert "note: option -tao_max_it 5 was not used by this run" in ended.out.splitlines()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
