@@ -137,7 +137,7 @@ class History:
         shown = f"   error {error:.3e}" if error is not None else ""
         line = (
             f"{iterate.iteration:6d}   objective {iterate.objective:.6e}   |g| {iterate.gradient_norm:.3e}   "
-            f"closures {closures:g}   {wall:.1f} s{shown}"
+            f"closures {round(closures, 1):g}   {wall:.1f} s{shown}"
         )
         if self._live:
             print(f"\r\x1b[2K{line}", end="\n" if regular else "", flush=True)

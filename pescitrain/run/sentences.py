@@ -93,4 +93,5 @@ def cost_and_quality(
     """The second half; ``metric``: what the error is called; ``test``: the same on data that are looked at once."""
     quality = f"; {metric} {error:.1e}" if error is not None else ""
     quality += f", in the test {test:.1e}" if test is not None else ""
-    return f"{iterations} iterations, {closures:g} closures, {seconds:.0f} s; objective {objective:.3e}{quality}."
+    passes = round(closures, 1)
+    return f"{iterations} iterations, {passes:g} closures, {seconds:.0f} s; objective {objective:.3e}{quality}."
