@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pescitrain.errors import ProblemError
 from pescitrain.problems.references.burgers import burgers
 
 from .finite_differences import first, second
@@ -60,7 +61,7 @@ def test_arguments_broadcast_and_scattered_points_agree_with_the_grid() -> None:
 
 
 def test_what_is_not_resolved_is_refused() -> None:
-    with pytest.raises(ValueError, match="viscosities from 1e-4"):
+    with pytest.raises(ProblemError, match="viscosities from 1e-4"):
         burgers(0.5, 0.5, 1e-5)
     with pytest.raises(ValueError, match="t >= 0"):
         burgers(0.5, -0.5)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pescitrain.errors import ProblemError
 from pescitrain.problems.references.diffusion_advection import diffusion_advection
 
 from .finite_differences import first, second
@@ -52,7 +53,7 @@ def test_boundary_values_vanish_and_arguments_broadcast() -> None:
 
 
 def test_what_is_not_resolved_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"from a diffusion of 0\.001"):
+    with pytest.raises(ProblemError, match=r"from a diffusion of 0\.001"):
         diffusion_advection(0.5, 0.5, 1e-4)
     with pytest.raises(ValueError, match="unit square"):
         diffusion_advection(0.5, 1.5)
