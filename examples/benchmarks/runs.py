@@ -61,7 +61,7 @@ def train(*words: object, cpu: bool = False) -> Run:
     SystemExit      the command has no result; with what it said
     """
     with tempfile.TemporaryDirectory() as folder:
-        silent = ("-out_pictures", "false", "-out_error_interval", 1_000_000, "-out_dir", folder)
+        silent = ("-out_pictures", "false", "-out_model", "false", "-out_error_interval", 1_000_000, "-out_dir", folder)
         program = ["-c", ON_CPU_TIME] if cpu else ["-m", "pescitrain"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"} if cpu else None
         command = [sys.executable, *program, *map(str, (*silent, *words))]

@@ -80,7 +80,9 @@ def launch(program: list[str], ranks: int, options: list[str]) -> tuple[str, flo
     SystemExit      it has no result; with what it said
     """
     with tempfile.TemporaryDirectory() as folder:
-        silent = f"-out_dir {folder} -out_pictures false -out_error_interval 1000000 -ckpt_interval 1000000"
+        silent = (
+            f"-out_dir {folder} -out_pictures false -out_model false -out_error_interval 1000000 -ckpt_interval 1000000"
+        )
         launcher = shutil.which(
             "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         )

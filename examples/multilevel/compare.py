@@ -145,7 +145,7 @@ ITERATION = {
 GRID = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 SHARE = 0.8
 ENDLESS_ITERATIONS = "1000000"
-ENDLESS = "-tao_gatol 0 -tao_grtol 0 -ckpt_interval 1000000 -out_pictures false"
+ENDLESS = "-tao_gatol 0 -tao_grtol 0 -ckpt_interval 1000000 -out_pictures false -out_model false"
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ METHODS = {
 REFERENCE = "lbfgs_3"
 ENDLESS = (
     "-tao_gatol 0 -tao_grtol 0 -tao_max_it 1000000 -snes_rtol 0 -snes_stol 0 -snes_max_it 1000000 "
-    "-ckpt_interval 1000000 -out_pictures false"
+    "-ckpt_interval 1000000 -out_pictures false -out_model false"
 )
 
 

@@ -20,19 +20,23 @@ from pescitrain.problem import OperatorSurrogate, Surrogate
 from pescitrain.problem.operator import BasisFunctions
 
 
-def save_model(surrogate: Surrogate, folder: Path) -> tuple[Path | None, str]:
+def save_model(surrogate: Surrogate, folder: Path) -> str:
     """Write ``model.pt2`` by :func:`export_model`, and of an operator the functions of its trunk as ``basis.pt2``.
 
-    Returns the path and an empty text, or None and why the surrogate cannot be exported; the weights then are in
-    ``weights.pt``. Not collective; for one rank.
+    Returns an empty text, or why the surrogate cannot be exported; the weights then are in ``weights.pt``. Not
+    collective; for one rank.
     """
-    path = folder / "model.pt2"
-    reason = export_model(surrogate, surrogate.arguments, path)
+    reason = export_model(surrogate, surrogate.arguments, folder / "model.pt2")
     if isinstance(surrogate, OperatorSurrogate) and not reason:
         export_basis(surrogate, folder / "basis.pt2")
     if reason:
-        torch.save(copy.deepcopy(surrogate).to(HOST).state_dict(), folder / "weights.pt")
-    return (None if reason else path), reason
+        save_weights(surrogate, folder)
+    return reason
+
+
+def save_weights(surrogate: Surrogate, folder: Path) -> None:
+    """Write ``weights.pt``, the ``state_dict`` of the surrogate. Not collective; for one rank."""
+    torch.save(copy.deepcopy(surrogate).to(HOST).state_dict(), folder / "weights.pt")
 
 
 def export_basis(surrogate: OperatorSurrogate, path: Path) -> str:

@@ -242,6 +242,7 @@ class RunOptions:
     out_dir: str | None = option(None, "run folder", note="runs/<problem>-<time>")
     out_interval: int = option(10, "iterations between lines of the log", minimum=1)
     out_error_interval: int = option(10, "iterations between evaluations of the error", minimum=1)
+    out_model: bool = option(True, "write model.pt2, which takes seconds; else the weights alone, in weights.pt")
     out_pictures: bool = option(True, "write convergence.png and solution.png")
     ckpt_interval: int = option(100, "iterations between checkpoints", minimum=1)
     ckpt_restart: str | None = option(None, "checkpoint folder to continue from", note="a new start")

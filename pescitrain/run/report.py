@@ -26,7 +26,7 @@ from pescitrain.networks.device import describe
 from pescitrain.problem import OperatorData
 from pescitrain.run.build import Setup
 from pescitrain.run.history import History
-from pescitrain.run.model import save_model
+from pescitrain.run.model import save_model, save_weights
 from pescitrain.run.options import Settings
 from pescitrain.run.pictures import draw_convergence, draw_solution
 from pescitrain.run.solution import compute_solution, write_vtu
@@ -144,8 +144,9 @@ def write_results(
 ) -> list[str]:
     """Model, solution and pictures, by the rank that calls; returns sentences about what could not be written."""
     notices = []
-    path, reason = save_model(setup.surrogate, folder)
-    if path is None:
+    if not settings.out_model:
+        save_weights(setup.surrogate, folder)
+    elif reason := save_model(setup.surrogate, folder):
         notices.append(f"the network cannot be exported ({reason}); its weights are in weights.pt")
     solution = compute_solution(setup, functions)
     if solution.trouble:

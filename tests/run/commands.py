@@ -25,9 +25,9 @@ MPIEXEC = Path(sys.executable).parent / "mpiexec"
 TINY = (
     *("-net_width", "8", "-net_depth", "2"),
     *("-sample_points", "200", "-sample_boundary_points", "40"),
-    *("-out_pictures", "false"),
+    *("-out_pictures", "false", "-out_model", "false"),
 )
-"""A network and a sample with which an iteration takes a millisecond."""
+"""A network and a sample with which an iteration takes a millisecond, and no files that take seconds."""
 
 PATIENCE_S = 120
 """After which a process counts as hanging; none needs a tenth of it."""

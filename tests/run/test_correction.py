@@ -27,7 +27,7 @@ def test_a_correction_goes_on_from_where_the_stage_before_ended(tmp_path):
 
 
 def test_the_model_that_is_written_holds_all_networks(tmp_path):
-    assert command(*POISSON2D, "-tao_max_it", 30, "-out_dir", tmp_path).code == 0
+    assert command(*POISSON2D, "-out_model", "true", "-tao_max_it", 30, "-out_dir", tmp_path).code == 0
     nodes = torch.rand(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     exact = torch.sin(np.pi * nodes[:, 0]) * torch.sin(np.pi * nodes[:, 1])
     difference = load_model(tmp_path)(nodes)[:, 0] - exact
@@ -37,7 +37,7 @@ def test_the_model_that_is_written_holds_all_networks(tmp_path):
 
 def test_hard_conditions_stay_met(tmp_path):
     words = ("-problem", "burgers", *TINY, *STAGES.split(), "-bc_enforce", "hard", "-tao_max_it", 10)
-    assert command(*words, "-out_dir", tmp_path).code == 0
+    assert command(*words, "-out_model", "true", "-out_dir", tmp_path).code == 0
     x = torch.linspace(-1, 1, 9, dtype=torch.float64)
     start = load_model(tmp_path)(torch.stack((x, torch.zeros_like(x)), dim=1))[:, 0]
     torch.testing.assert_close(start, -torch.sin(torch.pi * x), rtol=0.0, atol=1e-15)
@@ -65,7 +65,7 @@ def test_the_gradient_tolerance_follows_the_size_of_a_correction(tmp_path):
 
 def test_unknown_coefficients_go_on(tmp_path):
     words = f"-problem {EXAMPLES / 'inverse_conductivity.py'}:Rod -sample_points 300 -net_width 8 -net_depth 2"
-    options = *words.split(), "-out_pictures", "false", "-tao_type", "lm", "-tao_max_it", 40
+    options = *words.split(), "-out_pictures", "false", "-out_model", "false", "-tao_type", "lm", "-tao_max_it", 40
     assert command(*options, "-out_dir", tmp_path / "one").code == 0
     assert command(*options, *STAGES.split(), "-polish_tao_max_it", 1, "-out_dir", tmp_path / "two").code == 0
     one, two = (summary(tmp_path / folder)["unknowns"] for folder in ("one", "two"))

@@ -5,7 +5,7 @@ from run.commands import command, summary  # pyright: ignore[reportMissingImport
 
 def test_poisson2d_to_six_digits(tmp_path):
     words = "-problem poisson2d -net_width 64 -net_depth 1 -sample_points 900 -sample_boundary_points 120 -tao_type lm"
-    stop = "-tao_gatol 0 -tao_grtol 0 -tao_max_it 150 -out_pictures false -out_error_interval 1000"
+    stop = "-tao_gatol 0 -tao_grtol 0 -tao_max_it 150 -out_pictures false -out_model false -out_error_interval 1000"
     assert command(*words.split(), *stop.split(), "-out_dir", tmp_path).code == 0
     assert summary(tmp_path)["rel_l2"] < 1e-6  # 3.2e-7 to 5.0e-7 after 120 for three seeds; round-off decides the path
     assert summary(tmp_path)["solver"] == "tao:lm"
@@ -17,8 +17,8 @@ def test_moving_points_make_the_error_follow_the_objective(tmp_path):
     errors = {}
     for adapt in ("none", "rad"):
         ended = command(
-            *words.split(), "-sample_adapt", adapt, "-out_pictures", "false", "-out_error_interval", 1000,
-            "-out_dir", tmp_path / adapt,
+            *words.split(), "-sample_adapt", adapt, "-out_pictures", "false", "-out_model", "false",
+            "-out_error_interval", 1000, "-out_dir", tmp_path / adapt,
         )  # fmt: skip
         assert ended.code == 0
         errors[adapt] = summary(tmp_path / adapt)["rel_l2"]

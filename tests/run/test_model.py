@@ -14,7 +14,7 @@ MESH = Path(__file__).parents[2] / "meshes" / "plate_with_hole.msh"
 
 
 def trained(folder, *words):
-    ended = command(*words, *TINY, "-tao_max_it", 2, "-out_dir", folder)
+    ended = command(*words, *TINY, "-out_model", "true", "-tao_max_it", 2, "-out_dir", folder)
     assert ended.code == 0, ended.err
     return load_model(folder)
 

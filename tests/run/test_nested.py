@@ -15,7 +15,7 @@ def of_stage(folder, name, what):
 @pytest.fixture(scope="module")
 def widened(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nested") / "run"
-    return folder, command(*RESNET, *LEVELS, "-hier_type", "width", "-out_dir", folder)
+    return folder, command(*RESNET, *LEVELS, "-hier_type", "width", "-out_model", "true", "-out_dir", folder)
 
 
 def test_a_wider_network_starts_as_the_one_before(widened):

@@ -22,7 +22,7 @@ def weights(folder):
 def test_hidden_layers_stay_bit_for_bit_as_they_are(tmp_path, kind):
     words = ["-problem", "poisson2d", *TINY, *f"-net_type {kind} -net_train output -tao_type lm".split()]
     for iterations in (1, 3):
-        ended = command(*words, "-tao_max_it", iterations, "-out_dir", tmp_path / str(iterations))
+        ended = command(*words, "-out_model", "true", "-tao_max_it", iterations, "-out_dir", tmp_path / str(iterations))
         assert ended.code == 0, ended.err
     assert summary(tmp_path / "3")["parameters"] == (4 if "subdomain" in kind else 1) * 9
     before, after = (weights(tmp_path / name) for name in ("1", "3"))

@@ -29,11 +29,14 @@ KEYS = {
 }
 
 
+WHOLE = (*TINY, "-out_pictures", "true", "-out_model", "true")
+
+
 @pytest.fixture(scope="module")
 def square(tmp_path_factory):
     """A run in a box, good to a few per cent."""
     folder = tmp_path_factory.mktemp("folder") / "run"
-    ended = command("-problem", "poisson2d", *TINY, "-tao_max_it", 45, "-out_pictures", "true", "-out_dir", folder)
+    ended = command("-problem", "poisson2d", *WHOLE, "-tao_max_it", 45, "-out_dir", folder)
     assert ended.code == 0
     return folder
 
@@ -42,7 +45,7 @@ def square(tmp_path_factory):
 def plate(tmp_path_factory):
     """A run on the default mesh."""
     folder = tmp_path_factory.mktemp("folder") / "plate"
-    assert command(*TINY, "-tao_max_it", 12, "-out_pictures", "true", "-out_dir", folder).code == 0
+    assert command(*WHOLE, "-tao_max_it", 12, "-out_dir", folder).code == 0
     return folder
 
 
@@ -186,7 +189,7 @@ def test_pictures_are_pictures(square, plate, name):
 
 
 def test_pictures_can_be_left_out(tmp_path):
-    command("-problem", "poisson2d", *TINY, "-tao_max_it", 1, "-out_dir", tmp_path)
+    command("-problem", "poisson2d", *WHOLE, "-out_pictures", "false", "-tao_max_it", 1, "-out_dir", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == FILES - {"convergence.png", "solution.png"}
 
 
@@ -201,9 +204,22 @@ def test_without_out_dir_the_folder_is_named_by_problem_and_time(tmp_path, monke
 @pytest.mark.parametrize("problem", ["burgers", "poisson5d", "heat1d"])
 def test_other_dimensions(tmp_path, problem):
     """Two dimensions of which one is time, five of which a plane is shown, and one-dimensional space with time."""
-    words = ("-problem", problem, *TINY, "-tao_max_it", 1, "-out_pictures", "true", "-out_dir", tmp_path)
+    words = ("-problem", problem, *WHOLE, "-tao_max_it", 1, "-out_dir", tmp_path)
     ended = command(*words)
     assert (ended.code, ended.err) == (0, "")
     assert {path.name for path in tmp_path.iterdir()} == FILES
     mesh = meshio.read(tmp_path / "solution.vtu")
     assert all(np.isfinite(values).all() for values in mesh.point_data.values())
+
+
+def test_without_a_model_its_weights_are_there(tmp_path):
+    words = ("-problem", "poisson2d", *TINY, "-tao_max_it", 3)
+    for wanted in ("true", "false"):
+        assert command(*words, "-out_model", wanted, "-out_dir", tmp_path / wanted).code == 0
+    assert (tmp_path / "true" / "model.pt2").is_file()
+    assert not (tmp_path / "false" / "model.pt2").exists()
+    expected = pescitrain.load_model(tmp_path / "true").state_dict()
+    weights = torch.load(tmp_path / "false" / "weights.pt", weights_only=True)
+    assert any(name.endswith("weight") for name in expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(weights[name.removeprefix("module.")], value, rtol=0.0, atol=0.0)

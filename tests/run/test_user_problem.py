@@ -223,7 +223,7 @@ def test_a_residual_that_fails_in_the_middle_of_a_run_ends_it_and_what_was_compu
         return u.laplacian + 1
 """
     file = user(HEAD + text)
-    ended = command("-problem", file, *TINY, "-out_dir", tmp_path / "run")
+    ended = command("-problem", file, *TINY, "-out_model", "true", "-out_dir", tmp_path / "run")
     assert ended.code == 1
     assert ended.complaint == f"the residual failed on rank 0: ValueError: too hot ({file}:14)"
     assert summary(tmp_path / "run")["failure"] == ended.complaint
