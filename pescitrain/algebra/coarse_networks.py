@@ -98,10 +98,7 @@ class _Products:
     def mult(self, mat: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:
         """out = (J_cᵀJ_c + D) v. Collective."""
         self._gauss_newton.mult(mat, v, out)
-        damped = v.duplicate()
-        damped.pointwiseMult(self._diagonal, v)
-        out.axpy(1.0, damped)
-        damped.destroy()
+        out.setArray(out.array_r + self._diagonal.array_r * v.array_r)
 
     def multTranspose(self, mat: PETSc.Mat, v: PETSc.Vec, out: PETSc.Vec) -> None:
         """The operator is symmetric."""
@@ -111,6 +108,10 @@ class _Products:
         """diag(J_cᵀJ_c) + D. Collective."""
         self._gauss_newton.getDiagonal(mat, out)
         out.axpy(1.0, self._diagonal)
+
+    def destroy(self, _: PETSc.Mat) -> None:
+        """With the matrix. Collective."""
+        self._diagonal.destroy()
 
 
 @dataclass(frozen=True)

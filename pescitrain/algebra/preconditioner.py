@@ -94,17 +94,17 @@ class Preconditioner:
                 raise OptionError(f"-gn_mat {kind}: -{prefix}pc_type two_level reads a sparse matrix; leave it out")
             self.matrix = self._create_sparse(couplings, damping, uncoupled, single)
         elif self.pc_type in OWN_PC_TYPES:
-            if kind is not None:
+            if kind not in (None, "none"):
                 raise OptionError(f"-gn_mat {kind}: -{prefix}pc_type {self.pc_type} reads no entries; leave it out")
             if single:
                 raise OptionError(
                     f"-gn_precision single: -{prefix}pc_type {self.pc_type} reads no entries; leave it out"
                 )
             self.matrix = MatrixFreeGaussNewton(layout, damping, uncoupled)
-        elif self.pc_type == "jacobi" and kind is None and couplings is None and not single:
+        elif self.pc_type == "jacobi" and kind in (None, "none") and couplings is None and not single:
             self.matrix = MatrixFreeGaussNewton(layout, damping, uncoupled)
         elif kind == "none":
-            self.matrix = self._create_products(damping, uncoupled)
+            self.matrix = self._create_products(damping, uncoupled, single)
         else:
             entries = kind or self._entries(couplings)
             if entries == "sparse":
@@ -125,7 +125,7 @@ class Preconditioner:
         """Keep nothing of earlier linearizations from here on, so that a restarted run has the same preconditioner."""
         self._age = 0
 
-    def _create_products(self, damping: float, uncoupled: np.ndarray | None) -> MatrixFreeGaussNewton:
+    def _create_products(self, damping: float, uncoupled: np.ndarray | None, single: bool) -> MatrixFreeGaussNewton:
         """P of multigrid whose levels are products with J, but for the coarsest."""
         if self.pc_type != "mg":
             raise OptionError(
@@ -133,6 +133,8 @@ class Preconditioner:
             )
         if uncoupled is not None and len(uncoupled):
             raise OptionError("-gn_mat none: its levels know no bounds of parameters; use -gn_mat dense")
+        if single:
+            raise OptionError("-gn_precision single: -gn_mat none sums no entries; leave one of them out")
         set_default(f"{self.prefix}pc_mg_galerkin", "none")
         return MatrixFreeGaussNewton(self.layout, damping)
 

@@ -75,7 +75,9 @@ def _sights(
     assert isinstance(whole.parameters, FlatParameters)
     layers = np.array(whole.parameters.layers, dtype=object)
     starts = [layer.start for layer in layers]
-    own = Sight.joined(Sight(whole.surrogate, layers[np.isin(starts, active)].tolist()) for active in actives)
+    own = Sight(whole.surrogate, [])  # of nothing
+    for active in actives:
+        own.join(Sight(whole.surrogate, layers[np.isin(starts, active)].tolist()))
     known: list[tuple[int, Sight]] = whole.comm.allgather((group.bcast(whole.comm.rank), own))
     roots = sorted({root for root, _ in known})
     return [known[root][1] for root in roots], [roots.index(root) for root, _ in known]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -84,9 +85,10 @@ def share_among(
     """
     counts = np.array([len(numbers) for numbers in seen])
     before, total = _before_and_total(counts, comm)
-    order, outgoing = [], []
-    for rank, group in enumerate(groups):
-        begin, end = np.array(share(int(total[group]), groups[:rank].count(group), groups.count(group))) - before[group]
+    order, outgoing, sizes, met = [], [], Counter(groups), Counter[int]()
+    for group in groups:
+        begin, end = (at - int(before[group]) for at in share(int(total[group]), met[group], sizes[group]))
+        met[group] += 1
         order.append(seen[group][max(begin, 0) : max(end, 0)])
         outgoing.append(len(order[-1]))
     sent = np.concatenate(order)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,17 +50,12 @@ class Sight:
                 self._others.add(layer.network)  # "" of the unknowns
         self.everything = bool(self._others) and not self.own
 
-    @classmethod
-    def joined(cls, sights: Iterable[Sight]) -> Sight:
-        """What several blocks see; no blocks see nothing."""
-        result = cls.__new__(cls)
-        result.own, result._others, result.everything = {}, set(), False
-        for sight in sights:
-            for name, numbers in sight.own.items():
-                result.own[name] = sorted({*result.own.get(name, []), *numbers})
-            result._others |= sight._others
-            result.everything |= sight.everything
-        return result
+    def join(self, other: Sight) -> None:
+        """See what another block sees, too."""
+        for name, numbers in other.own.items():
+            self.own[name] = sorted({*self.own.get(name, []), *numbers})
+        self._others |= other._others
+        self.everything |= other.everything
 
     def seen_samples(self, samples: TermSamples, comm: MPI.Intracomm) -> TermSamples:
         """Those of a term on this rank that depend on the block, in chunks as large as those of the term.

@@ -37,9 +37,7 @@ def create_preconditioner(
             f"-{prefix}pc_type lmvm is the identity here, because nothing gives it secant pairs: use "
             "-tao_bnk_pc_type lmvm with bntr, bntl or bnls, which do, or blmvm"
         )
-    kinds: dict[str | None, MatrixKind] = {"dense": "dense", "blocks": "blocks", "sparse": "sparse"}
-    if asked not in OWN_PC_TYPES:
-        kinds["none"] = "none"
+    kinds: dict[str | None, MatrixKind] = {"dense": "dense", "blocks": "blocks", "sparse": "sparse", "none": "none"}
     matrix = kinds.get(settings.matrix)
     bounded = None
     if system.bounds is not None and method not in TAO_NEWTON:

@@ -253,8 +253,8 @@ def test_multigrid_by_products_is_that_of_dense_matrices(comm, kind, monkeypatch
         types = [level.getType() for level in [pre.matrix.mat, *pre.coarser.matrices]]
         assert [type_ == PETSc.Mat.Type.PYTHON for type_ in types] == [matrix == "none"] * 2 + [False]
         pre.destroy()
-    # The round-off of products, by the condition of the coarsest matrix, some 1e3.
-    np.testing.assert_allclose(results[1], results[0], rtol=0.0, atol=1e-10 * np.abs(results[0]).max())
+    # Round-off; 1e-15 was seen on two ranks.
+    np.testing.assert_allclose(results[1], results[0], rtol=0.0, atol=1e-13 * np.abs(results[0]).max())
 
 
 def test_multigrid_by_products_estimates_its_smoothers(comm, monkeypatch):
@@ -278,6 +278,8 @@ def test_multigrid_by_products_has_a_small_coarsest_matrix_and_no_bounds(comm, m
         Preconditioner(*settings, evaluator=parts.evaluator)
     with pytest.raises(OptionError, match=r"^-gn_mat none: its levels know no bounds of parameters"):
         Preconditioner(*settings, uncoupled=np.array([0]), evaluator=parts.evaluator)
+    with pytest.raises(OptionError, match=r"^-gn_precision single: -gn_mat none sums no entries"):
+        Preconditioner(*settings, single=True, evaluator=parts.evaluator)
 
 
 @pytest.mark.parametrize("galerkin", ["both", "none"])
