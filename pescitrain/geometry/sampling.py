@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import qmc
 
 from pescitrain.errors import ProblemError
 from pescitrain.geometry.points import Floats, Integers
+
+if TYPE_CHECKING:
+    from scipy.stats import qmc
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
@@ -32,6 +35,8 @@ def unit_points(
     random = generator(seed, name)
     if kind == "uniform":
         return uniform(random, begin, end, dimension)
+    from scipy.stats import qmc  # half a second, for those who need it
+
     if kind == "sobol":
         return _sobol(qmc.Sobol(dimension, rng=random), begin, end)
     if kind == "halton":

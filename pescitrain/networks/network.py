@@ -113,7 +113,8 @@ class Network(nn.Module):
 
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """An affine layer in double precision: Glorot-uniform weights, zero bias (Glorot & Bengio 2010, eq. 16)."""
-    layer = nn.Linear(inputs, outputs, dtype=torch.float64, device="meta").to_empty(device="cpu")
+    with torch.random.fork_rng(devices=()):  # PyTorch's own initial values are not used, nor its generator
+        layer = nn.Linear(inputs, outputs, dtype=torch.float64, device="cpu")
     bound = math.sqrt(6.0 / (inputs + outputs))
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)

@@ -28,7 +28,6 @@ from pescitrain.run.build import Setup
 from pescitrain.run.history import History
 from pescitrain.run.model import save_model, save_weights
 from pescitrain.run.options import Settings
-from pescitrain.run.pictures import draw_convergence, draw_solution
 from pescitrain.run.solution import compute_solution, write_vtu
 from pescitrain.run.stages import StageResult
 
@@ -153,6 +152,8 @@ def write_results(
         notices.append(solution.trouble)
     write_vtu(solution, folder / "solution.vtu")
     if settings.out_pictures:
+        from pescitrain.run.pictures import draw_convergence, draw_solution  # Matplotlib, for those who want it
+
         name = settings.problem.rpartition("/")[2]
         metric = "error" if setup.metric is None else setup.metric.name
         draw_convergence(history.columns, history.rows, metric, name, folder / "convergence.png")
