@@ -18,20 +18,20 @@ CONVERGED, DIVERGED, USAGE = 0, 1, 2
 """Exit codes."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code, the same on all ranks. Collective over COMM_WORLD.
+def main(arguments: Sequence[str] | None = None, comm: MPI.Intracomm = MPI.COMM_WORLD) -> int:
+    """Run the command; returns the exit code, the same on all ranks. Collective over ``comm``.
 
-    ``arguments``: without the name of the program; None: those of the command line.
+    ``arguments``: without the name of the program; None: those of the command line. What it prints comes from rank 0
+    of COMM_WORLD, errors from rank 0 of ``comm``.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    comm = MPI.COMM_WORLD
     start = time.perf_counter()
     try:
         _start_petsc(arguments)
         from pescitrain.run.session import run
 
         _check_version()
-        return run(arguments, start)
+        return run(arguments, start, comm)
     except PescitrainError as error:
         if comm.rank == 0:
             print(f"pescitrain: {error}", file=sys.stderr, flush=True)

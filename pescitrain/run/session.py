@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from pescitrain.algebra.options import get_string, set_default
@@ -46,8 +47,8 @@ SUCCESS, FAILURE, SIGNALLED = 0, 1, 128
 """Exit codes; the number of a signal is added to the last, as shells do."""
 
 
-def run(arguments: Sequence[str], start: float) -> int:
-    """Do what the options database says; returns the exit code. Collective.
+def run(arguments: Sequence[str], start: float, comm: MPI.Intracomm) -> int:
+    """Do what the options database says; returns the exit code. Collective over ``comm``.
 
     ``start``: when the program started (`time.perf_counter`), for ``setup_s``.
 
@@ -61,7 +62,7 @@ def run(arguments: Sequence[str], start: float) -> int:
     find_bare_words(arguments)
     translate_grid_sequence()
     stages = stage_names()
-    name, comm = read(ProblemOptions).problem, PETSc.COMM_WORLD.tompi4py()
+    name = read(ProblemOptions).problem
     with together(comm, name):
         kind = problem_class(name)
     check_names(stages, parameters_of(kind))
@@ -84,11 +85,12 @@ def run(arguments: Sequence[str], start: float) -> int:
     torch.set_num_threads(settings.torch_threads)
     with together(comm, name):
         problem = create_problem(kind)
+    petsc_comm = PETSc.Comm(comm)  # pyright: ignore[reportCallIssue]
     left_out = hand_data(problem, settings, comm)
     if database.hasName("help"):
-        return _help(problem, settings, prefixes)
+        return _help(problem, settings, prefixes, petsc_comm)
     with PETSc.Log.Stage("Set-up"):
-        setup = build(problem, settings, PETSc.COMM_WORLD)
+        setup = build(problem, settings, petsc_comm)
     if left_out:
         say(f"note: {left_out}")
     if settings.data_patience and setup.metric is None:
@@ -116,10 +118,10 @@ def _check_types(prefix: str) -> None:
             raise OptionError(f"-{prefix}{option} {name}: PETSc has no such type{hint}")
 
 
-def _help(problem: Problem, settings: Settings, prefixes: Sequence[str]) -> int:
+def _help(problem: Problem, settings: Settings, prefixes: Sequence[str], comm: PETSc.Comm) -> int:
     """Our table, then PETSc's help for the objects which this run would build."""
     say(help_text())
-    setup = build(problem, settings, PETSc.COMM_WORLD)
+    setup = build(problem, settings, comm)
     layout = setup.system.layout
     for prefix in prefixes:
         solver = create_solver(setup, prefix, read(StageOptions, prefix), lambda _: False)

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 import numpy as np
 import toys  # noqa: F401  # pyright: ignore[reportMissingImports]  (loads what torch warns about once in a process)
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from pescitrain.run.command import main
@@ -76,14 +77,17 @@ def clear_options() -> None:
         options.delValue(key)
 
 
-def command(*words: object) -> Ended:
-    """``python -m pescitrain`` with these words, in this process: the same but for the start of PETSc."""
+def command(*words: object, comm: MPI.Intracomm = MPI.COMM_WORLD) -> Ended:
+    """``python -m pescitrain`` with these words, in this process: the same but for the start of PETSc.
+
+    Collective over ``comm``; standard output is that of rank 0 of COMM_WORLD.
+    """
     arguments = [str(word) for word in words]
     clear_options()
     PETSc.Options().insertString(" ".join(arguments))
     try:
         with _captured(1, contextlib.redirect_stdout) as out, _captured(2, contextlib.redirect_stderr) as err:
-            code = main(arguments)
+            code = main(arguments, comm)
             texts = []
             for file in (out, err):
                 file.seek(0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from run.commands import TINY, command, history, process, summary  # pyright: ignore[reportMissingImports]
+from run.commands import TINY, command, history, summary  # pyright: ignore[reportMissingImports]
 
 from pescitrain import load_model
 
@@ -71,15 +71,6 @@ def test_unknown_coefficients_go_on(tmp_path):
     one, two = (summary(tmp_path / folder)["unknowns"] for folder in ("one", "two"))
     assert abs(one["k"] - 0.5) > 0.1  # it has moved from its start
     assert two == pytest.approx(one, rel=1e-2)  # the first step of the correction is small
-
-
-def test_a_correction_does_not_depend_on_the_number_of_ranks(tmp_path):
-    words = (*POISSON2D, "-sample_adapt", "rad", "-sample_adapt_interval", 4, "-tao_max_it", 6)
-    for ranks in (1, 2):
-        ended = process(*words, "-out_dir", tmp_path / str(ranks), ranks=ranks)
-        assert ended.code == 0, ended.err
-    one, two = ([float(row["objective"]) for row in history(tmp_path / ranks)] for ranks in ("1", "2"))
-    np.testing.assert_allclose(two, one, rtol=1e-6)  # sums in another order, over 12 steps
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mpi4py import MPI
-from run.commands import column, command, history, process, refused, summary  # pyright: ignore[reportMissingImports]
+from run.commands import column, command, history, refused, summary  # pyright: ignore[reportMissingImports]
 
 from pescitrain import load_model
 from pescitrain.run import checkpoint
@@ -78,16 +78,6 @@ def test_the_model_has_the_units_of_the_snapshots(files, tmp_path, snapshots):
     assert 0.1 < column(tmp_path / "run", "objective")[0] < 10.0
 
 
-def test_two_ranks_take_the_same_path(files, tmp_path):
-    for ranks in (1, 2):
-        words = (*SHORT, "-data_file", files / "run.petsc", "-data_patience", 3, "-out_error_interval", 1)
-        ended = process(*words, "-out_dir", tmp_path / f"{ranks}", ranks=ranks)
-        assert ended.code == 0, ended.err
-    np.testing.assert_allclose(column(tmp_path / "1", "objective"), column(tmp_path / "2", "objective"), rtol=1e-7)
-    a, b = (summary(tmp_path / ranks) for ranks in ("1", "2"))
-    assert a["test_rel_l2"] == pytest.approx(b["test_rel_l2"], rel=1e-5)
-
-
 def test_the_good_rows_of_a_file_are_used_on_request(files, tmp_path):
     path = tmp_path / "cut.petsc"
     path.write_bytes((files / "run.petsc").read_bytes()[:-1000])
@@ -120,13 +110,6 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(files, tmp_path, words, se
     ended = command(*SHORT, *words.format(files / "run.npz").split(), "-out_dir", tmp_path / "run")
     assert ended.code == 2
     assert sentence in ended.complaint
-
-
-def test_a_broken_file_ends_two_ranks_with_one_sentence(tmp_path):
-    (tmp_path / "run.npz").write_bytes(b"PK no archive")
-    ended = process(*SHORT, "-data_file", tmp_path / "run.npz", "-out_dir", tmp_path / "run", ranks=2)
-    assert ended.code == 2
-    assert "it is cut off or no .npz archive" in ended.complaint
 
 
 def test_two_parts_are_enough(files, tmp_path):
@@ -268,13 +251,6 @@ def test_other_solvers_train_it(files, tmp_path, words):
 def test_derivatives_of_modes_pass(files):
     ended = command(*SHORT, *POD, "-data_file", files / "run.npz", "-check_derivatives")
     assert ended.code == 0, ended.out
-
-
-def test_two_ranks_train_modes_alike(files, tmp_path):
-    for ranks in (1, 2):
-        words = (*SHORT, *POD, "-data_file", files / "run.npz", "-out_dir", tmp_path / f"{ranks}")
-        assert process(*words, ranks=ranks).code == 0
-    np.testing.assert_allclose(column(tmp_path / "1", "objective"), column(tmp_path / "2", "objective"), rtol=1e-7)
 
 
 @pytest.mark.parametrize(

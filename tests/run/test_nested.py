@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from run.commands import TINY, column, command, history, process, refused, summary  # pyright: ignore[reportMissingImports]
+from run.commands import TINY, column, command, history, refused, summary  # pyright: ignore[reportMissingImports]
 
 RESNET = ("-problem", "poisson2d", *TINY, "-net_type", "resnet", "-net_depth", 5, "-net_final_time", 4)
 LEVELS = ("-hier_nested", "-hier_levels", 3, "-tao_type", "lbfgs", "-tao_max_it", 6)
@@ -60,12 +60,8 @@ def test_the_levels_are_those_of_the_hierarchy(tmp_path, kind, depths, widths):
     assert ended.code == 0
 
 
-def test_a_level_has_options_of_its_own_and_two_ranks_take_the_same_path(widened, tmp_path):
+def test_a_level_has_options_of_its_own(tmp_path):
     words = (*RESNET, *LEVELS, "-hier_type", "width")
-    assert process(*words, "-out_dir", tmp_path / "two", ranks=2).code == 0
-    np.testing.assert_allclose(
-        column(tmp_path / "two", "objective"), column(widened[0], "objective"), rtol=1e-8, atol=0.0
-    )  # eighteen quasi-Newton steps on sums in another order
     own = command(*words, "-level_0_tao_max_it", 2, "-level_2_tao_type", "trlsr1", "-out_dir", tmp_path / "own")
     assert own.code == 0, own.err
     stages = summary(tmp_path / "own")["stages"]

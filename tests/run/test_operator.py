@@ -4,7 +4,7 @@ import meshio
 import numpy as np
 import pytest
 import torch
-from run.commands import column, command, process, summary  # pyright: ignore[reportMissingImports]
+from run.commands import column, command, summary  # pyright: ignore[reportMissingImports]
 
 from pescitrain import load_model
 from pescitrain.problems.advection_operator import AdvectionOperator
@@ -54,16 +54,6 @@ def test_the_solution_shows_functions_that_were_not_trained_on(trained):
     data = AdvectionOperator("grf", samples=20, tests=5).validation()
     assert {"u_0", "u_1", "u_2", "u_0_reference", "u_2_error"} <= set(grid.point_data)
     np.testing.assert_array_equal(grid.point_data["u_1_reference"], data.values[1])
-
-
-def test_two_ranks_take_the_same_path(trained, tmp_path):
-    folder, _ = trained
-    words = SCHWARZ.replace("-part_type network", "-part_type branchtrunk")  # another name
-    ended = process(*SMALL.split(), *words.split(), "-out_dir", tmp_path / "run", ranks=2)
-    assert ended.code == 0, ended.err
-    np.testing.assert_allclose(
-        column(tmp_path / "run", "objective"), column(folder, "objective"), rtol=1e-9, atol=0.0
-    )  # a few steps of quasi-Newton methods on sums of another order
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command on two ranks: the same run as on one, errors said once, nothing hangs."""
+"""The command under mpiexec: the same run as on one rank, a restart on one, errors said once."""
 
 import numpy as np
 import pytest
@@ -51,56 +51,3 @@ def test_a_usage_error_is_said_once_and_is_code_two(tmp_path):
     ended = process(*POISSON2D, "-net_widht", 3, "-out_dir", tmp_path / "run", ranks=2)
     assert (ended.code, ended.out) == (2, "")
     assert ended.complaint == "unknown option -net_widht; did you mean -net_width?"
-
-
-FAILS = """from mpi4py import MPI
-from pescitrain import Box, Dirichlet, Problem, Residual
-
-class Square(Problem):
-    def domain(self):
-        return Box(("x", "y"), (0, 0), (1, 1))
-    def terms(self):
-        return [Residual(self.equation), Dirichlet(0.0)]
-    def equation(self, u, x):
-        if MPI.COMM_WORLD.rank == 1 and len(x) >= LEAST:
-            raise ValueError("only here")
-        return u.laplacian
-"""
-
-
-@pytest.mark.parametrize(("least", "code", "begin"), [(4, 1, "the residual failed on rank 1: "), (0, 2, "-problem ")])
-def test_an_error_on_one_rank_is_an_error_on_all_said_once(tmp_path, least, code, begin):
-    """In a residual at its points, and at the three on which it is tried before any work."""
-    file = tmp_path / "user.py"
-    file.write_text(FAILS.replace("LEAST", str(least)))
-    ended = process("-problem", file, *TINY, "-out_dir", tmp_path / "run", ranks=2)
-    assert ended.code == code
-    assert ended.complaint.startswith(begin)
-    assert f"ValueError: only here ({file}:11" in ended.complaint
-
-
-def test_points_that_moved_on_two_ranks_go_on_on_one(tmp_path):
-    """Each rank writes its share of them."""
-    words = (*POISSON2D, *"-tao_type lm -sample_adapt rar -sample_adapt_interval 4 -sample_adapt_add 7".split())
-    assert process(*words, "-tao_max_it", 10, "-out_dir", tmp_path / "two", ranks=2).code == 0
-    restart = ("-ckpt_restart", tmp_path / "two/checkpoint")
-    assert command(*words, "-tao_max_it", 14, *restart, "-out_dir", tmp_path / "again").code == 0
-    assert command(*words, "-tao_max_it", 14, "-out_dir", tmp_path / "one").code == 0
-    for name in ("objective", "gradient_norm"):  # round-off as above
-        np.testing.assert_allclose(column(tmp_path / "again", name), column(tmp_path / "one", name), rtol=1e-7)
-
-
-def test_a_lifting_that_fails_at_the_points_of_one_rank_fails_on_all(tmp_path):
-    file = tmp_path / "user.py"
-    lifting = """
-    def lifting(self):
-        return Lifting(self.base, lambda x, y: x * y, ())
-    def base(self, x):
-        if MPI.COMM_WORLD.rank == 1 and len(x) >= 4:
-            raise ValueError("only here")
-        return 0 * x
-"""
-    file.write_text(FAILS.replace("import Box", "import Box, Lifting").replace("LEAST", "10**9") + lifting)
-    ended = process("-problem", file, *TINY, "-bc_enforce", "hard", "-out_dir", tmp_path / "run", ranks=2)
-    assert (ended.code, ended.out) == (2, "")
-    assert "ValueError: only here" in ended.complaint

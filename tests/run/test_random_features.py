@@ -1,9 +1,8 @@
 """`-net_train output`: hidden layers stay as they are drawn, and a linear problem is one of least squares."""
 
-import numpy as np
 import pytest
 import torch
-from run.commands import TINY, column, command, process, summary  # pyright: ignore[reportMissingImports]
+from run.commands import TINY, command, summary  # pyright: ignore[reportMissingImports]
 
 from pescitrain import load_model
 
@@ -44,14 +43,6 @@ def test_one_iteration_solves_a_linear_problem(tmp_path):
     model, x = load_model(tmp_path / "model.pt2"), torch.rand(20, 2, dtype=torch.float64)
     exact = torch.sin(4 * torch.pi * x[:, :1]) * torch.sin(4 * torch.pi * x[:, 1:])
     assert (model(x) - exact).abs().max() < 0.02
-
-
-def test_two_ranks_take_the_path_of_one(tmp_path):
-    words = [*PROBLEM, *FILTER, "-tao_max_it", 2]
-    assert command(*words, "-out_dir", tmp_path / "1").code == 0
-    assert process(*words, "-out_dir", tmp_path / "2", ranks=2).code == 0
-    one, two = (column(tmp_path / name, "objective") for name in ("1", "2"))
-    np.testing.assert_allclose(two, one, rtol=1e-5)
 
 
 def test_a_restart_goes_on_with_the_same_features_and_with_no_others(tmp_path):

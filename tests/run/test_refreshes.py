@@ -1,39 +1,13 @@
 """The command with points, weights and equations that change at declared points of a method."""
 
-import numpy as np
 import pytest
-from run.commands import TINY, column, command, history, process, refused, summary  # pyright: ignore[reportMissingImports]
+from run.commands import TINY, command, history, refused, summary  # pyright: ignore[reportMissingImports]
 
 HEAT = ("-problem", "heat1d", *TINY)
 BURGERS = ("-problem", "burgers", *TINY)
 CONTINUATION = "-problem_continuation nu=0.5 -problem_continuation_steps 3 -problem_continuation_interval 2".split()
 WINDOWS = "-sample_time_windows 3 -sample_time_window_interval 2".split()
 LM = ("-tao_type", "lm", "-tao_max_it", 8)
-
-EVERYTHING = {
-    "points that are added, residual weights": (
-        *HEAT,
-        *"-sample_adapt rar -sample_adapt_interval 3 -sample_adapt_add 9 -loss_sample_weights residual".split(),
-    ),
-    "fresh points, causal weights": (
-        *HEAT,
-        *"-sample_adapt fresh -sample_adapt_interval 1 -loss_sample_weights causal".split(),
-    ),
-    "time windows": (*HEAT, *WINDOWS, *"-sample_adapt rad -sample_adapt_interval 3".split()),
-    "continuation": (*BURGERS, *CONTINUATION),
-}
-
-
-@pytest.mark.parametrize("name", EVERYTHING)
-def test_several_ranks_make_the_iterations_of_one(tmp_path, name):
-    words = (*EVERYTHING[name], *LM)
-    assert command(*words, "-out_dir", tmp_path / "1").code == 0
-    alone = column(tmp_path / "1", "objective")
-    assert np.abs(np.diff(alone)).min() > 0
-    for ranks in (2, 3) if name == "continuation" else (3,):
-        assert process(*words, "-out_dir", tmp_path / f"{ranks}", ranks=ranks).code == 0
-        # Sums over ranks round otherwise, and a step magnifies what they round.
-        np.testing.assert_allclose(column(tmp_path / f"{ranks}", "objective"), alone, rtol=1e-6)
 
 
 def test_a_continuation_ends_at_the_parameter_that_was_asked_for(tmp_path):

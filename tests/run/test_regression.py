@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from run.commands import column, command, process, summary  # pyright: ignore[reportMissingImports]
+from run.commands import column, command, summary  # pyright: ignore[reportMissingImports]
 
 from pescitrain import load_model
 from pescitrain.problems.borehole import Borehole
@@ -19,15 +19,6 @@ def test_the_flow_through_a_borehole_is_learnt(tmp_path):
     data = Borehole(samples=300).validation()
     flow = load_model(tmp_path / "run")(torch.from_numpy(data.inputs)).detach().numpy()
     assert np.linalg.norm(flow - data.values) / np.linalg.norm(data.values) == pytest.approx(error, rel=1e-10)
-
-
-@pytest.mark.parametrize("method", ["blmvm", "lm", "trlsr1"])
-def test_two_ranks_take_the_path_of_one(method, tmp_path):
-    words = (*BOREHOLE, "-tao_type", method, "-tao_max_it", 5, "-out_error_interval", 1)
-    assert command(*words, "-out_dir", tmp_path / "one").code == 0
-    assert process(*words, "-out_dir", tmp_path / "two", ranks=2).code == 0
-    for name in ("objective", "rel_l2"):
-        np.testing.assert_allclose(column(tmp_path / "two", name), column(tmp_path / "one", name), rtol=1e-7)
 
 
 def test_derivatives_are_those_of_several_quantities():

@@ -1,11 +1,11 @@
-"""`-net_type subdomain`: a field with many bends, on any number of ranks, and what is refused."""
+"""`-net_type subdomain`: a field with many bends, restarts, and what is refused."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from run.commands import TINY, column, command, process, summary  # pyright: ignore[reportMissingImports]
+from run.commands import TINY, column, command, summary  # pyright: ignore[reportMissingImports]
 
 from pescitrain import load_model
 from pescitrain.geometry.reading import read_mesh_file
@@ -28,24 +28,6 @@ def test_output_layers_alone_come_near_and_a_few_steps_nearer(tmp_path):
     assert (model(x) - exact).abs().max() < 0.05
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        "-tao_type lm",
-        "-tao_type lm -tao_lm_space krylov -pc_type asm -part_overlap 1 -ksp_rtol 1e-8",
-        "-tao_type lm -tao_lm_space krylov -pc_type two_level -ksp_max_it 5",
-        "-snes_type newtontr -pc_type asm -ksp_rtol 1e-8",
-        "-tao_type spqn",
-    ],
-)
-def test_two_ranks_take_the_path_of_one(tmp_path, method):
-    words = [*PROBLEM, *method.split(), *"-tao_max_it 3 -snes_max_it 3 -net_start random".split()]
-    assert command(*words, "-out_dir", tmp_path / "1").code == 0
-    assert process(*words, "-out_dir", tmp_path / "2", ranks=2).code == 0
-    one, two = (column(tmp_path / name, "objective") for name in ("1", "2"))
-    np.testing.assert_allclose(two, one, rtol=1e-6)
-
-
 @pytest.mark.parametrize("method", ["-net_subdomains 1,2", "-tao_lm_space krylov -pc_type two_level -ckpt_interval 3"])
 def test_a_restart_goes_on(tmp_path, method):
     words = [*PROBLEM, "-tao_type", "lm", *method.split()]
@@ -62,16 +44,6 @@ MESH = (
     *"-problem poisson_lshape -net_type subdomain -net_partition mesh -net_subdomains 6 -net_width 6".split(),
     *"-net_depth 1 -sample_order 1 -out_pictures false".split(),
 )
-
-
-@pytest.mark.parametrize("words", ["", "-net_overlap_cells 3 -net_subdomains 1,5"])
-def test_parts_of_a_mesh_on_one_two_and_three_ranks(tmp_path, words):
-    options = [*MESH, *words.split(), *"-tao_type lm -tao_max_it 4".split()]
-    assert command(*options, "-out_dir", tmp_path / "1").code == 0
-    one = column(tmp_path / "1", "objective")
-    for ranks in (2, 3):
-        assert process(*options, "-out_dir", tmp_path / str(ranks), ranks=ranks).code == 0
-        np.testing.assert_allclose(column(tmp_path / str(ranks), "objective"), one, rtol=1e-6)
 
 
 def test_parts_of_a_mesh_are_the_same_after_a_restart_and_in_the_model(tmp_path):
