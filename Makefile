@@ -3,7 +3,7 @@
 PYTHON ?= python3
 NP ?= 2
 ARGS ?=
-TEST_NP ?= 1 2 3
+TEST_NP ?= 2 3
 TEST_JOBS ?= 2
 PYTEST_ARGS ?=
 
@@ -42,10 +42,10 @@ run: setup ## train the default problem on NP=2 ranks; ARGS adds options
 
 test: test-serial test-parallel ## all tests
 
-test-serial: setup ## the tests on one rank, without mpiexec, in TEST_JOBS processes, and the examples in docstrings
-	$(BIN)/python -m pytest -q -m "not parallel" -n $(TEST_JOBS) --dist loadscope $(PYTEST_ARGS)
+test-serial: setup ## all tests on one rank, without mpiexec, in TEST_JOBS processes, and the examples in docstrings
+	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadscope $(PYTEST_ARGS)
 
-test-parallel: setup ## the collective tests on 1, 2 and 3 ranks (TEST_NP)
+test-parallel: setup ## the collective tests again, on 2 and 3 ranks (TEST_NP)
 	@set -e; for n in $(TEST_NP); do \
 	  echo "$(MPIEXEC) -n $$n $(BIN)/python -m pytest -q -m parallel tests $(PYTEST_ARGS)"; \
 	  $(MPIEXEC) -n $$n $(BIN)/python -m pytest -q -m parallel -p no:cacheprovider tests $(PYTEST_ARGS); \

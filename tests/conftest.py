@@ -1,7 +1,7 @@
 """What all tests share: PETSc without options, one thread, and collective tests that agree and never hang.
 
-A test is serial unless it is marked. A marked one is *collective*: ``make test`` runs it under ``mpiexec`` on 1, 2 and
-3 ranks, where every rank runs the same tests in the same order, and only rank 0 prints::
+A test is serial unless it is marked. A marked one is *collective*: ``make test`` runs it with the others on one rank,
+and again under ``mpiexec`` on 2 and 3, where every rank runs the same tests in the same order, and only rank 0 prints::
 
     @pytest.mark.parallel              # on 1, 2 and 3 ranks
     def test_the_gradient_is_the_same_for_any_number_of_ranks(comm): ...

@@ -10,11 +10,13 @@ from run.commands import column, command, summary  # pyright: ignore[reportMissi
 from pescitrain import load_model
 from pescitrain.problems.spirals import Spirals
 
-SPIRALS = ("-problem", "spirals", "-net_depth", 9, "-problem_samples", 120)
+SPIRALS = "-problem spirals -net_depth 9 -problem_samples 120 -out_pictures false -out_model false".split()
 
 
 def test_a_preconditioned_method_learns_the_arms_of_a_spiral(tmp_path):
-    ended = command(*SPIRALS, "-tao_max_it", 60, "-out_dir", tmp_path / "run")
+    ended = command(
+        *SPIRALS, "-tao_max_it", 60, *"-out_pictures true -out_model true".split(), "-out_dir", tmp_path / "run"
+    )
     assert ended.code == 0, ended.err
     assert "wrong classes 0.0e+00" in ended.out
     data = Spirals(samples=120).validation()
@@ -35,7 +37,7 @@ def test_derivatives_are_checked_without_a_taylor_test_of_rows(tmp_path):
 def test_batches_go_on_after_a_restart_as_if_there_had_been_none(tmp_path):
     words = (*SPIRALS, "-sample_batch", 17, "-tao_type", "adam", "-tao_adam_lr", 0.02, "-ckpt_interval", 5)
     one, again = tmp_path / "one", tmp_path / "again"
-    assert command(*words, "-tao_max_it", 20, "-out_dir", one).code == 0
+    assert command(*words, "-tao_max_it", 20, "-out_model", "true", "-out_dir", one).code == 0
     assert command(*words, "-tao_max_it", 10, "-out_dir", again).code == 0
     ended = command(*words, "-tao_max_it", 20, "-ckpt_restart", again / "checkpoint", "-out_dir", again)
     assert ended.code == 0

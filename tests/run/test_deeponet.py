@@ -12,7 +12,7 @@ from pescitrain import load_model
 from pescitrain.run import checkpoint
 from pescitrain.snapshots.collection import Snapshots
 
-SHORT = "-problem deeponet -net_width 8 -net_depth 1 -tao_max_it 20 -out_pictures false".split()
+SHORT = "-problem deeponet -net_width 8 -net_depth 1 -tao_max_it 20 -out_pictures false -out_model false".split()
 COUNT = 20
 
 
@@ -63,7 +63,7 @@ def test_every_kind_of_file_gives_the_same_run(files, tmp_path, name):
 
 def test_the_model_has_the_units_of_the_snapshots(files, tmp_path, snapshots):
     words = (*SHORT, "-data_file", files / "run.npz", "-tao_type", "lm", "-seed", 4, "-out_dir", tmp_path / "run")
-    assert command(*words).code == 0
+    assert command(*words, "-out_model", "true").code == 0
     model = load_model(tmp_path / "run")
     x = torch.from_numpy(snapshots.locations)
     _, validation, test = snapshots.split((0.8, 0.1, 0.1), seed=4)
@@ -218,7 +218,7 @@ POD = ("-net_trunk", "pod", "-net_basis", 6)
 
 def test_a_branch_of_modes_is_trained(files, tmp_path, snapshots):
     words = (*SHORT, *POD, "-data_file", files / "run.npz", "-tao_type", "lm", "-out_dir", tmp_path / "run")
-    ended = command(*words)
+    ended = command(*words, "-out_model", "true")
     assert ended.code == 0, ended.err
     found = summary(tmp_path / "run")
     # Six were asked for: a sin(3 x + b) has two functions of x.

@@ -6,8 +6,10 @@ from run.commands import TINY, command, summary  # pyright: ignore[reportMissing
 
 from pescitrain import load_model
 
-SIZES = "-net_subdomains 3 -net_width 24 -net_depth 1 -net_overlap 0.3 -sample_points 1500 -out_pictures false"
-PROBLEM = f"-problem poisson2d -problem_m 4 -bc_enforce hard -net_type subdomain -net_train output {SIZES}".split()
+SIZES = "-net_subdomains 3 -net_width 24 -net_depth 1 -net_overlap 0.3 -sample_points 1500"
+QUIET = "-out_pictures false -out_model false"
+BOXES = f"-problem poisson2d -problem_m 4 -bc_enforce hard -net_type subdomain -net_train output {SIZES}"
+PROBLEM = [*BOXES.split(), *QUIET.split()]
 LSQR = "-tao_type lm -tao_lm_space krylov -ksp_type lsqr -tao_lm_damping 1e-16 -net_start random".split()
 FILTER = [*LSQR, *"-pc_type filter -part_overlap 1".split()]
 
@@ -34,7 +36,7 @@ def test_hidden_layers_stay_bit_for_bit_as_they_are(tmp_path, kind):
 
 
 def test_one_iteration_solves_a_linear_problem(tmp_path):
-    ended = command(*PROBLEM, *FILTER, "-tao_max_it", 1, "-out_dir", tmp_path)
+    ended = command(*PROBLEM, *FILTER, "-tao_max_it", 1, "-out_model", "true", "-out_dir", tmp_path)
     assert ended.code == 0, ended.err
     found = summary(tmp_path)
     assert found["parameters"] == 9 * 25

@@ -8,11 +8,11 @@ from run.commands import column, command, summary  # pyright: ignore[reportMissi
 from pescitrain import load_model
 from pescitrain.problems.borehole import Borehole
 
-BOREHOLE = ("-problem", "borehole", "-net_width", 10, "-net_depth", 2, "-problem_samples", 300)
+BOREHOLE = "-problem borehole -net_width 10 -net_depth 2 -problem_samples 300 -tao_max_it 100".split()
 
 
 def test_the_flow_through_a_borehole_is_learnt(tmp_path):
-    ended = command(*BOREHOLE, "-tao_max_it", 100, "-out_dir", tmp_path / "run")
+    ended = command(*BOREHOLE, "-out_dir", tmp_path / "run")
     assert ended.code == 0, ended.err
     error = summary(tmp_path / "run")["rel_l2"]
     assert error < 0.02  # a mean in place of the flow is off by 0.5
@@ -29,7 +29,19 @@ def test_derivatives_are_those_of_several_quantities():
 
 def test_nested_networks_and_batches_know_the_quantities(tmp_path):
     words = ("-problem", "diffusion_absorption", "-problem_samples", 60, "-problem_tests", 20, "-net_depth", 5)
-    nested = ("-hier_nested", "-hier_type", "depth", "-tao_type", "adam", "-sample_batch", 20, "-tao_max_it", 5)
+    nested = (
+        "-hier_nested",
+        "-hier_type",
+        "depth",
+        "-tao_type",
+        "adam",
+        "-sample_batch",
+        20,
+        "-tao_max_it",
+        5,
+        "-out_model",
+        "false",
+    )
     assert command(*words, *nested, "-out_dir", tmp_path / "run").code == 0
     assert np.isfinite(column(tmp_path / "run", "objective")).all()
 

@@ -11,12 +11,15 @@ from pescitrain import load_model
 from pescitrain.geometry.reading import read_mesh_file
 from pescitrain.run.loading import find_file
 
-SIZES = "-net_type subdomain -net_subdomains 3 -net_width 20 -net_depth 1 -sample_points 1500 -out_pictures false"
-PROBLEM = f"-problem poisson2d -problem_m 4 -bc_enforce hard {SIZES}".split()
+SIZES = "-net_type subdomain -net_subdomains 3 -net_width 20 -net_depth 1 -sample_points 1500"
+QUIET = "-out_pictures false -out_model false"
+PROBLEM = f"-problem poisson2d -problem_m 4 -bc_enforce hard {SIZES} {QUIET}".split()
 
 
 def test_output_layers_alone_come_near_and_a_few_steps_nearer(tmp_path):
-    ended = command(*PROBLEM, *"-tao_type lm -tao_max_it 25 -out_error_interval 1".split(), "-out_dir", tmp_path)
+    ended = command(
+        *PROBLEM, *"-tao_type lm -tao_max_it 25 -out_error_interval 1 -out_model true".split(), "-out_dir", tmp_path
+    )
     assert ended.code == 0, ended.err
     errors = [error for error in column(tmp_path, "rel_l2") if not np.isnan(error)]
     assert errors[0] < 0.15  # 0.09; at random it is 1
@@ -42,16 +45,16 @@ def test_a_restart_goes_on(tmp_path, method):
 
 MESH = (
     *"-problem poisson_lshape -net_type subdomain -net_partition mesh -net_subdomains 6 -net_width 6".split(),
-    *"-net_depth 1 -sample_order 1 -out_pictures false".split(),
+    *f"-net_depth 1 -sample_order 1 {QUIET}".split(),
 )
 
 
 def test_parts_of_a_mesh_are_the_same_after_a_restart_and_in_the_model(tmp_path):
     words = [*MESH, *"-tao_type lm -out_error_interval 1".split()]
-    assert command(*words, "-tao_max_it", 6, "-out_dir", tmp_path / "whole").code == 0
+    assert command(*words, "-tao_max_it", 6, "-out_model", "true", "-out_dir", tmp_path / "whole").code == 0
     assert command(*words, "-tao_max_it", 3, "-out_dir", tmp_path / "half").code == 0
-    folder = tmp_path / "half" / "checkpoint"
-    ended = command(*words, "-tao_max_it", 6, "-ckpt_restart", folder, "-out_dir", tmp_path / "rest")
+    again = (*words, "-tao_max_it", 6, "-out_model", "true", "-ckpt_restart", tmp_path / "half" / "checkpoint")
+    ended = command(*again, "-out_dir", tmp_path / "rest")
     assert ended.code == 0, ended.err
     whole, rest = (summary(tmp_path / name) for name in ("whole", "rest"))
     assert rest["objective"] == pytest.approx(whole["objective"], rel=1e-10)
