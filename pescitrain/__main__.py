@@ -1,11 +1,13 @@
-"""``python -m pescitrain``."""
+"""``python -m pescitrain``, and the program ``pescitrain``."""
 
 import ctypes
 import os
 import signal
 import sys
 
-if __name__ == "__main__":
+
+def start() -> None:
+    """Prepare this process, which is ours alone, run the command, and exit with its code."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before and after training: the end, without a traceback
     # Before numpy, PETSc and torch load their thread pools: ranks share the cores, torch gets its by -torch_threads.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -20,3 +22,7 @@ if __name__ == "__main__":
     from pescitrain.run.command import main
 
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    start()

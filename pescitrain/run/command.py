@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -51,10 +53,14 @@ def _start_petsc(arguments: Sequence[str]) -> None:
     for name, value in pairwise(arguments):
         if name in ("-options_file", "-options_file_yaml") and not Path(value.partition(":")[0]).is_file():
             raise OptionError(f"{name} {value}: there is no such file")
+    first = "petsc4py.PETSc" not in sys.modules
     try:
         petsc4py.init(["pescitrain", *arguments])
     except RuntimeError as error:
         raise OptionError("PETSc cannot read these options; what it says about them stands above") from error
+    if first and threading.current_thread() is threading.main_thread():
+        for name in ("SIGPIPE", "SIGTERM"):  # of `| head` and of batch systems; PETSc would print half a page
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def _check_version() -> None:

@@ -84,6 +84,9 @@ PETSC_GLOBAL = [
 ]
 """First words of names that PETSc reads at its start or end, or anywhere."""
 
+METHODS = ("tao_type", "snes_type")
+"""Names of which a stage has one."""
+
 COMMON_PETSC = [
     "tao_type",
     "tao_max_it",
@@ -218,7 +221,7 @@ def check_names(stages: Sequence[str], problem_parameters: Sequence[str]) -> Non
 def fill_stages(stages: Sequence[str]) -> dict[str, list[str]]:
     """Give bare solver options to every stage that has none of its own; PETSc itself does not fall back.
 
-    Returns bare name -> the names that were made from it.
+    A method of its own, of TAO or of SNES, is in place of both. Returns bare name -> the names that were made from it.
     """
     options = PETSc.Options()
     copies: dict[str, list[str]] = {}
@@ -229,7 +232,8 @@ def fill_stages(stages: Sequence[str]) -> dict[str, list[str]]:
         for stage in stages:
             name = f"{stage}_{key}"
             copies.setdefault(key, []).append(name)
-            if name not in everything:
+            has_method = key in METHODS and any(f"{stage}_{method}" in everything for method in METHODS)
+            if name not in everything and not has_method:
                 options[name] = value or None
     return copies
 

@@ -40,10 +40,15 @@ def stage_names() -> tuple[str, ...]:
 
     Raises
     ------
-    OptionError     both, or a hierarchy of one level
+    OptionError     both, a hierarchy of one level, or a name twice
     """
     options = read(RunOptions)
     if not options.hier_nested:
+        twice = [name for name in options.stages if options.stages.count(name) > 1]
+        if twice:
+            raise OptionError(
+                f"-stages {','.join(options.stages)}: {twice[0]} is there twice; give each a name of its own"
+            )
         return options.stages
     levels = read(StageOptions).hier_levels
     if options.stages:

@@ -7,6 +7,7 @@ own options are not here: they keep their names and meaning.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
@@ -26,11 +27,12 @@ def option(
     *,
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
+    above: float | None = None,
     unit: str = "",
     note: str = "",
 ) -> T:
     """A field of a settings class that is an option; ``note`` describes a default that is computed."""
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "unit": unit, "note": note}
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "above": above, "unit": unit, "note": note}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -110,9 +112,9 @@ class NetworkOptions:
     net_activation: str = option("tanh", "activation function", choices=tuple(ACTIVATIONS))
     net_adaptive_slope: bool = option(False, "one trainable slope for each hidden layer")
     net_fourier: int = option(0, "random Fourier features added to the coordinates", minimum=0)
-    net_fourier_scale: float = option(1.0, "standard deviation of their frequencies, box scaled to [-1, 1]", minimum=0)
+    net_fourier_scale: float = option(1.0, "standard deviation of their frequencies, box scaled to [-1, 1]", above=0)
     net_periodic_modes: int = option(1, "harmonics of coordinates that the problem declares periodic", minimum=1)
-    net_final_time: float = option(1.0, "T of a resnet: its time step is T / (depth - 1)", minimum=0)
+    net_final_time: float = option(1.0, "T of a resnet: its time step is T / (depth - 1)", above=0)
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,7 @@ class StageOptions:
     """Read under the prefix of a stage first, then without it."""
 
     solver: str = option(
-        "auto", "tao, or snes; auto: snes if only -snes_type is given", choices=("auto", "tao", "snes")
+        "auto", "tao, or snes; auto: the one of which a type is given, else tao", choices=("auto", "tao", "snes")
     )
     net_correction: bool = option(
         False, "train a new network that is added to what the stages before have reached; not in the first stage"
@@ -347,7 +349,7 @@ def _read_one(field: dataclasses.Field[Any], annotation: Any, prefix: str, defau
 
 
 def _parse(name: str, text: str, annotation: Any, field: dataclasses.Field[Any]) -> Any:
-    choices, minimum = field.metadata["choices"], field.metadata["minimum"]
+    choices, minimum, above = (field.metadata[name] for name in ("choices", "minimum", "above"))
     kind = next((k for k in (bool, int, float, tuple) if k.__name__ in str(annotation)), str)
     if kind is bool:
         if text.lower() in ("", "1", "true", "yes", "on"):
@@ -358,7 +360,10 @@ def _parse(name: str, text: str, annotation: Any, field: dataclasses.Field[Any])
     if not text:
         raise OptionError(f"{name} needs a value ({field.metadata['help']})")
     if kind is tuple:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        parts = tuple(part.strip() for part in text.split(","))
+        if "" in parts:
+            raise OptionError(f"{name} {text}: there is a comma with nothing beside it")
+        return parts
     if kind is str:
         if choices and text not in choices:
             raise OptionError(f"{name} {text}: choose from {', '.join(choices)}")
@@ -368,8 +373,12 @@ def _parse(name: str, text: str, annotation: Any, field: dataclasses.Field[Any])
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
         raise OptionError(f"{name} {text}: give {wanted} ({field.metadata['help']})") from None
-    if minimum is not None and not value >= minimum:
+    if not math.isfinite(value):
+        raise OptionError(f"{name} {text}: give a finite number")
+    if minimum is not None and value < minimum:
         raise OptionError(f"{name} {text}: it must be at least {minimum:g}")
+    if above is not None and value <= above:
+        raise OptionError(f"{name} {text}: it must be above {above:g}")
     return value
 
 

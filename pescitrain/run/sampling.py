@@ -45,9 +45,7 @@ def samples_at_a_time(settings: Settings) -> int:
 
 def sampling_plan(settings: Settings, on_mesh: bool) -> SamplingPlan:
     """The points that ``-sample_*`` ask for."""
-    kind = settings.sample_type
-    if kind == "auto":
-        kind = "quadrature" if on_mesh else "hammersley"
+    kind = _kind(settings, on_mesh)
     if kind == "quadrature" and not on_mesh:
         raise OptionError(
             "-sample_type quadrature needs a mesh; for a box choose hammersley, sobol, halton, uniform, …"
@@ -59,6 +57,26 @@ def sampling_plan(settings: Settings, on_mesh: bool) -> SamplingPlan:
         Sampling(settings.sample_boundary_points, kind, settings.sample_boundary_order),
         settings.seed,
     )
+
+
+def _kind(settings: Settings, on_mesh: bool) -> str:
+    if settings.sample_type == "auto":
+        return "quadrature" if on_mesh else "hammersley"
+    return settings.sample_type
+
+
+def idle_sample_options(settings: Settings, on_mesh: bool) -> list[str]:
+    """A sentence for each number of points that is given where quadrature has its own, and the other way round."""
+    defaults, kind = Settings(), _kind(settings, on_mesh)
+    if kind == "quadrature":
+        idle, other = ("sample_points", "sample_boundary_points"), "it is for points that are drawn, as of sobol"
+    else:
+        idle, other = ("sample_order", "sample_boundary_order"), "it is for quadrature on a mesh"
+    return [
+        f"-{name} has no effect with -sample_type {kind}; {other}"
+        for name in idle
+        if getattr(settings, name) != getattr(defaults, name)
+    ]
 
 
 def numbers_by_name(option: str, words: Sequence[str]) -> dict[str, float]:

@@ -43,7 +43,7 @@ def why_it_stopped(
         return f"Used the time of -max_time as asked{falling}"
     if outcome.budget:
         remedy = f"; raise -{kind}_max_it to go on" if decline is not None and decline > 0.01 else ""
-        return f"Used the budget of {max_iterations} iterations as asked{_falling(decline)}{remedy}"
+        return f"Used the budget of {counted(max_iterations, 'iteration')} as asked{_falling(decline)}{remedy}"
     if outcome.diverged:
         remedy = REMEDY.get(outcome.reason, "try another method, a larger -gn_shift, or -check_derivatives")
         return f"Stopped: {outcome.reason}: {remedy}"
@@ -81,6 +81,11 @@ def decline_per_hundred(rows: list[list[Any]]) -> float | None:
     return 1.0 - (now / before) ** (100.0 / span) if 0.0 < now < before else None
 
 
+def counted(number: float, what: str) -> str:
+    """ "1 block", "2 blocks"."""
+    return f"{number:.10g} {what}{'' if number == 1 else 's'}"
+
+
 def cost_and_quality(
     iterations: int,
     closures: float,
@@ -94,4 +99,5 @@ def cost_and_quality(
     quality = f"; {metric} {error:.1e}" if error is not None else ""
     quality += f", in the test {test:.1e}" if test is not None else ""
     passes = round(closures, 1)
-    return f"{iterations} iterations, {passes:g} closures, {seconds:.0f} s; objective {objective:.3e}{quality}."
+    cost = f"{counted(iterations, 'iteration')}, {counted(passes, 'closure')}, {seconds:.0f} s"
+    return f"{cost}; objective {objective:.3e}{quality}."

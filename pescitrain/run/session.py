@@ -16,6 +16,7 @@ from petsc4py import PETSc
 from pescitrain.algebra.options import get_string, set_default
 from pescitrain.algebra.preconditioner import OWN_PC_TYPES
 from pescitrain.errors import OptionError, PescitrainError
+from pescitrain.geometry import Mesh
 from pescitrain.problem import Problem
 from pescitrain.run import checkpoint, report
 from pescitrain.run.agreement import together
@@ -23,7 +24,7 @@ from pescitrain.run.build import Setup, build
 from pescitrain.run.checkpoint import State
 from pescitrain.run.checks import check_derivatives
 from pescitrain.run.data import hand_data
-from pescitrain.run.database import check_names, fill_stages, find_bare_words, unused
+from pescitrain.run.database import METHODS, check_names, fill_stages, find_bare_words, unused
 from pescitrain.run.history import Clock, History, say
 from pescitrain.run.interruption import Interruption
 from pescitrain.run.loading import create_problem, parameters_of, problem_class
@@ -31,8 +32,10 @@ from pescitrain.run.nested import stage_names, translate_grid_sequence
 from pescitrain.run.networks import idle_options
 from pescitrain.run.options import ProblemOptions, Settings, StageOptions, help_text, read
 from pescitrain.run.refreshes import create_refreshes
+from pescitrain.run.sampling import idle_sample_options
 from pescitrain.run.sentences import (
     cost_and_quality,
+    counted,
     decline_per_hundred,
     interrupted,
     stopped_early,
@@ -70,7 +73,8 @@ def run(arguments: Sequence[str], start: float, comm: MPI.Intracomm) -> int:
     for kernel in ("vec_mdot_use_gemv", "vec_maxpy_use_gemv"):
         set_default(kernel, False)  # their rounding depends on where memory lies, so that a run would not repeat
     for key, value in kind.defaults.items():
-        if key not in Settings.__dataclass_fields__:
+        other_method = key in METHODS and any(method in user for method in METHODS)
+        if key not in Settings.__dataclass_fields__ and not other_method:
             set_default(key, value)
     settings = read(Settings, defaults=kind.defaults)
     prefixes = [f"{stage}_" for stage in stages] or [""]
@@ -101,10 +105,18 @@ def run(arguments: Sequence[str], start: float, comm: MPI.Intracomm) -> int:
 
 
 def _check_types(prefix: str) -> None:
-    """Refuse names of PETSc types that do not exist, before any work."""
+    """Refuse names of PETSc types that do not exist, and two methods for one stage, before any work."""
+    if read(StageOptions, prefix).solver == "auto":
+        for common in dict.fromkeys((prefix, "")):
+            tao, snes = get_string(f"{common}tao_type"), get_string(f"{common}snes_type")
+            if tao is not None and snes is not None:
+                raise OptionError(
+                    f"-{common}tao_type {tao} and -{common}snes_type {snes} are both given: leave out one, or "
+                    f"choose by -{common}solver"
+                )
     for solver in ("tao", "snes"):
         name = get_string(f"{prefix}{solver}_type", get_string(f"{solver}_type"))
-        if name is not None and name != "python":
+        if name is not None:
             check_type("tao" if solver == "tao" else "snes", name, f"-{prefix}{solver}_type")
     known = {"pc_type": PETSc.PC.Type, "sub_pc_type": PETSc.PC.Type, "ksp_type": PETSc.KSP.Type}
     for option, types in known.items():
@@ -151,8 +163,8 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
     history = History(folder, setup, clock, settings.out_error_interval, settings.out_interval, state.history)
     setup_s = time.perf_counter() - start
     say(
-        f"{settings.problem}: {layout.size} parameters in {len(setup.system.blocks)} blocks, "
-        f"{setup.evaluator.residual_count} residuals, {comm.size} rank{'s' if comm.size > 1 else ''}; "
+        f"{settings.problem}: {counted(layout.size, 'parameter')} in {counted(len(setup.system.blocks), 'block')}, "
+        f"{counted(setup.evaluator.residual_count, 'residual')}, {counted(comm.size, 'rank')}; "
         f"results in {folder}"
     )
     if comm.rank == 0:
@@ -162,7 +174,8 @@ def _train(setup: Setup, settings: Settings, user: dict[str, str], copies: dict[
     except PescitrainError:
         history.close()
         raise
-    for sentence in [*idle_options(settings), *refreshes.notices()]:
+    idle = [*idle_options(settings), *idle_sample_options(settings, isinstance(setup.domain, Mesh))]
+    for sentence in [*idle, *refreshes.notices()]:
         say(f"note: {sentence}")
     failure: PescitrainError | None = None
     results: list[StageResult] = []
@@ -224,7 +237,9 @@ def _last_words(
     last = results[-1]
     method = last.solver.split(":")[0]
     if last.outcome.budget and last.outcome.iterations == 0 and settings.ckpt_restart:
-        say(f"The checkpoint had used its {last.max_iterations} iterations: raise -{method}_max_it to go on.")
+        say(
+            f"The checkpoint had used its {counted(last.max_iterations, 'iteration')}: raise -{method}_max_it to go on."
+        )
         return SUCCESS
     first_half = why_it_stopped(
         last.outcome, last.stopped_by_time, last.max_iterations, method, decline_per_hundred(history.rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -359,4 +360,9 @@ def cause_of(error: PETSc.Error, prefix: str) -> BaseException:
         cause = cause.__cause__ or cause.__context__
     text = str(error).strip().splitlines()
     last = text[-1].partition("] ")[2] or text[-1]
+    if value := re.match(r"Input string (\S+) has no (\w+) value", last):
+        names = [key for key, given in PETSc.Options().getAll().items() if given == value[1]]
+        name = min(names, key=len, default="?")  # stages have copies under longer names
+        wanted = "a whole number" if value[2] == "integer" else "a number"
+        return OptionError(f"-{name} {value[1]}: PETSc wants {wanted}")
     return OptionError(f"PETSc refuses these options (-{prefix}tao_*, -{prefix}snes_*, -{prefix}pc_*): {last}")

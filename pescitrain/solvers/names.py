@@ -73,9 +73,9 @@ Kind = Literal["tao", "snes"]
 
 
 def known_types(kind: Kind) -> list[str]:
-    """Every name that ``-tao_type`` or ``-snes_type`` accepts here."""
+    """Every name that ``-tao_type`` or ``-snes_type`` is given; a TAO type of the user's own is ``python``."""
     if kind == "tao":
-        return sorted({*TAO_SLOT, *TAO_WITHOUT_PRECONDITIONER, "lmvm", *OWN_TAO_TYPES})
+        return sorted({*TAO_SLOT, *TAO_WITHOUT_PRECONDITIONER, "lmvm", *OWN_TAO_TYPES} - {"python"})
     return sorted({*SNES_LINEAR, *SNES_NONLINEAR, *SNES_SCHWARZ, *SNES_MULTILEVEL})
 
 
@@ -87,8 +87,10 @@ def check_type(kind: Kind, name: str, option: str) -> None:
     OptionError
     """
     known = known_types(kind)
-    if name in known:
+    if name in known or (kind, name) == ("tao", "python"):
         return
+    if not name:
+        raise OptionError(f"{option} needs a value: choose from {', '.join(known)}")
     if kind == "tao" and name in TAO_REFUSED:
         raise OptionError(f"{option} {name}: {TAO_REFUSED[name]}")
     near = get_close_matches(name, known, n=1)

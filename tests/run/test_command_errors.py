@@ -12,6 +12,16 @@ POISSON2D = ("-problem", "poisson2d", *TINY, "-tao_max_it", 1)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        ("-tao_type", r"-tao_type needs a value: choose from adagrad, adam, "),
+        (
+            "-tao_type lm -snes_type qn",
+            r"-tao_type lm and -snes_type qn are both given: leave .*, or choose by -solver$",
+        ),
+        (
+            "-stages a,b -b_tao_type lm -b_snes_type qn",
+            r"-b_tao_type lm and -b_snes_type qn are both given: leave out one, or choose by -b_solver$",
+        ),
+        ("-stages a,b,a", r"-stages a,b,a: a is there twice; give each a name of its own$"),
         ("-tao_type blmv", r"-tao_type blmv is no method that is known; did you mean blmvm\?"),
         ("-snes_type newtonl", r"-snes_type newtonl is no method that is known; did you mean newtonls\?"),
         ("-pc_type asn", r"-pc_type asn: PETSc has no such type; did you mean asm\?"),
@@ -184,3 +194,22 @@ def test_a_reference_file_that_cannot_be_read(tmp_path, text, sentence):
     if text is not None:
         file.write_text(text)
     assert sentence in refused(*POISSON2D, "-ref_file", file)
+
+
+@pytest.mark.parametrize(
+    ("words", "note"),
+    [
+        (
+            "-problem poisson -sample_points 300",
+            "-sample_points has no effect with -sample_type quadrature; it is for points that are drawn, as of sobol",
+        ),
+        (
+            "-problem poisson2d -sample_points 300 -sample_order 3",
+            "-sample_order has no effect with -sample_type hammersley; it is for quadrature on a mesh",
+        ),
+    ],
+)
+def test_options_of_points_are_told_where_they_have_no_effect(tmp_path, words, note):
+    quiet = "-net_width 4 -net_depth 1 -tao_max_it 1 -out_pictures false -out_model false".split()
+    ended = command(*words.split(), *quiet, "-out_dir", tmp_path)
+    assert [line for line in ended.out.splitlines() if line.startswith("note: ")] == [f"note: {note}"]

@@ -102,6 +102,14 @@ def test_stages_get_bare_solver_options_but_keep_their_own():
     assert "warm_net_width" not in everything
 
 
+def test_a_stage_with_a_method_of_its_own_gets_no_other():
+    options = PETSc.Options()
+    options.insertString("-tao_type adam -main_snes_type qn")
+    fill_stages(("warm", "main"))
+    assert {"warm_tao_type", "main_snes_type"} <= options.getAll().keys()
+    assert "main_tao_type" not in options.getAll()
+
+
 def test_an_option_is_told_as_unused_unless_it_or_its_copy_was_read():
     options = PETSc.Options()
     options.insertString("-tao_max_it 7 -tao_gatol 1e-3 -ksp_rtlo 0.1 -foo -tao_lm_momentum 0.9")

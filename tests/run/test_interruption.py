@@ -2,14 +2,18 @@
 
 import os
 import signal
+import subprocess
 
 import numpy as np
 import pytest
 from run.commands import (  # pyright: ignore[reportMissingImports]
     MPIEXEC,
+    PATIENCE_S,
     TINY,
+    arguments_of,
     column,
     command,
+    environment,
     history,
     process,
     summary,
@@ -51,6 +55,7 @@ def test_a_signal_ends_the_run_after_its_iteration_and_a_restart_goes_on(tmp_pat
 
 SIGNALS_ITSELF = """import os
 import signal
+import subprocess
 
 from mpi4py import MPI
 from pescitrain import Box, Dirichlet, Problem, Residual
@@ -77,3 +82,20 @@ def test_a_signal_to_one_rank_ends_all(tmp_path):
     assert ended.code == 128 + signal.SIGTERM
     assert ended.out.count("Stopped by SIGTERM") == 1
     assert 5 < summary(tmp_path / "run")["iterations"] < 40
+
+
+def test_a_reader_who_has_seen_enough_ends_it_without_a_word(tmp_path):
+    """As `| head` does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = subprocess.run(
+        arguments_of((*POISSON2D, "-out_dir", tmp_path / "run")),
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    os.close(writing)
+    assert (run.returncode, run.stderr) == (-signal.SIGPIPE, b"")

@@ -31,6 +31,7 @@ class Kinds:
     x_count: int = option(4, "a count", minimum=1)
     x_optional: int | None = option(None, "a count", minimum=1, note="as many as there are")
     x_length: float = option(0.5, "a length", minimum=0, unit="m")
+    x_scale: float = option(1.0, "a scale", above=0)
     x_names: tuple[str, ...] = option((), "names")
     x_kind: str = option("red", "a colour", choices=("red", "green"))
     x_file: str | None = option(None, "a file")
@@ -76,7 +77,10 @@ def test_values(text, name, value):
         ("-x_optional -3", "-x_optional -3: it must be at least 1"),
         ("-x_length long", "-x_length long: give a number (a length)"),
         ("-x_length -1e-9", "-x_length -1e-9: it must be at least 0"),
-        ("-x_length nan", "-x_length nan: it must be at least 0"),
+        ("-x_length nan", "-x_length nan: give a finite number"),
+        ("-x_length inf", "-x_length inf: give a finite number"),
+        ("-x_scale 0", "-x_scale 0: it must be above 0"),
+        ("-x_names a,", "-x_names a,: there is a comma with nothing beside it"),
         ("-x_kind blue", "-x_kind blue: choose from red, green"),
         ("-x_count", "-x_count needs a value (a count)"),
         ("-x_names", "-x_names needs a value (names)"),

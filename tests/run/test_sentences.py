@@ -2,7 +2,7 @@
 
 import pytest
 
-from pescitrain.run.sentences import decline_per_hundred, why_it_stopped
+from pescitrain.run.sentences import counted, decline_per_hundred, why_it_stopped
 from pescitrain.solvers.outcome import Outcome
 
 
@@ -21,6 +21,13 @@ def test_what_does_not_fall_has_no_decline():
     assert decline_per_hundred(rows(*[1.0] * 20)) is None
     assert decline_per_hundred(rows(*[1.0] * 20, 9.7e182)) is None
     assert decline_per_hundred(rows(*[1.0] * 20, 0.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(1, "1 block"), (0, "0 blocks"), (2.5, "2.5 blocks"), (1234567, "1234567 blocks")]
+)
+def test_things_are_counted(number, text):
+    assert counted(number, "block") == text
 
 
 def test_a_method_that_ends_without_a_reason_has_diverged():

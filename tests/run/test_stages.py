@@ -3,6 +3,8 @@
 import pytest
 from run.commands import TINY, column, command, history, summary  # pyright: ignore[reportMissingImports]
 
+from pescitrain.problems.poisson2d import Poisson2D
+
 POISSON2D = ("-problem", "poisson2d", *TINY)
 
 
@@ -45,10 +47,23 @@ def test_stages_with_different_kinds_of_solvers(tmp_path):
     assert [(s["solver"], s["pc"]) for s in summary(tmp_path)["stages"]] == [("snes:qn", "asm"), ("tao:bntr", "jacobi")]
 
 
+def test_a_stage_has_the_method_that_is_given_for_it_before_the_one_for_all(tmp_path):
+    words = "-stages a,b -tao_type adam -b_snes_type qn -tao_max_it 1 -snes_max_it 1"
+    assert command(*POISSON2D, *words.split(), "-out_dir", tmp_path).code == 0
+    assert [stage["solver"] for stage in summary(tmp_path)["stages"]] == ["tao:adam", "snes:qn"]
+
+
+def test_a_method_that_is_given_goes_before_one_that_the_problem_prefers(tmp_path, monkeypatch):
+    monkeypatch.setattr(Poisson2D, "defaults", {"tao_type": "adam", "tao_max_it": 1})
+    for words, solver in (("", "tao:adam"), ("-snes_type qn -snes_max_it 1", "snes:qn")):
+        assert command(*POISSON2D, *words.split(), "-out_dir", tmp_path).code == 0
+        assert summary(tmp_path)["solver"] == solver
+
+
 def test_a_type_of_snes_alone_implies_snes_and_solver_decides_between_two(tmp_path):
     for words, solver in (
         ("-snes_type qn", "snes:qn"),
-        ("-snes_type qn -tao_type bntr", "tao:bntr"),
+        ("-snes_type qn -tao_type bntr -solver tao", "tao:bntr"),
         ("-snes_type qn -tao_type bntr -solver snes", "snes:qn"),
         ("-solver snes", "snes:newtonls"),
         ("", "tao:blmvm"),
@@ -107,6 +122,18 @@ def test_a_run_that_diverges_ends_with_code_one_and_what_to_try(tmp_path, words,
     assert ended.last_line.startswith(f"Stopped: {reason}: ")
     assert remedy in ended.last_line
     assert summary(tmp_path)["converged_reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("-tao_max_it five", "-tao_max_it five: PETSc wants a whole number"),
+        ("-stages a,b -tao_gatol 1e-x", "-tao_gatol 1e-x: PETSc wants a number"),
+    ],
+)
+def test_a_value_that_petsc_cannot_read_is_told_with_its_option(tmp_path, words, complaint):
+    ended = command(*POISSON2D, *words.split(), "-out_dir", tmp_path)
+    assert (ended.code, ended.complaint) == (2, complaint)
 
 
 def test_what_petsc_itself_refuses_is_one_sentence_with_its_reason(tmp_path):
