@@ -11,7 +11,8 @@ from petsc4py import PETSc
 from pescitrain.algebra import ParameterLayout
 from pescitrain.algebra.options import set_default
 from pescitrain.errors import OptionError
-from pescitrain.solvers.outcome import Array, Memory, has_descended, report
+from pescitrain.solvers.descent import descend
+from pescitrain.solvers.outcome import Array, Memory
 
 
 class SecantPairs:
@@ -42,6 +43,11 @@ class SecantPairs:
         self.changes.append(change.copy())
         self._products.append(product)
         return True
+
+    def clear(self) -> None:
+        """Drop all pairs."""
+        for numbers in (self.steps, self.changes, self._products):
+            numbers.clear()
 
     def direction(self, gradient: Array) -> Array:
         """−H g. Collective."""
@@ -104,54 +110,30 @@ class LimitedMemoryBFGS:
         set_default(f"{prefix}tao_ls_max_funcs", 25)
 
     def solve(self, tao: PETSc.TAO) -> None:
-        """Iterate until a test of TAO ends it. Collective.
+        """Iterate until a test of TAO ends it. Collective."""
+        if self.pairs is None:
+            self.pairs = SecantPairs(self.history, self.curvature, tao.comm)
+        descend(tao, self)
 
-        PETSc's loop for Python types would go on from where a failed line search has left φ and ∇φ.
-        """
-        x = tao.getSolution()
-        gradient, direction = x.duplicate(), x.duplicate()
-        reasons = PETSc.TAO.ConvergedReason
-        objective = tao.computeObjectiveGradient(x, gradient)
-        report(tao, 0, objective, gradient, 1.0)
-        for iteration in range(1, tao.getMaximumIterations() + 1):
-            if tao.getConvergedReason():
-                break
-            found = self._search(tao, objective, gradient, direction)
-            if found is None:
-                tao.setConvergedReason(reasons.DIVERGED_LS_FAILURE)
-                break
-            objective, length = found
-            report(tao, iteration, objective, gradient, length)
-        if not tao.getConvergedReason():
-            tao.setConvergedReason(reasons.DIVERGED_MAXITS)
-        gradient.destroy()
-        direction.destroy()
+    def aim(self, gradient: PETSc.Vec, direction: PETSc.Vec) -> float:
+        """The momentum-averaged direction. Collective."""
+        direction.setArray(self._direction(gradient.array_r))
+        return 1.0
 
-    def _search(
-        self, tao: PETSc.TAO, objective: float, gradient: PETSc.Vec, direction: PETSc.Vec
-    ) -> tuple[float, float] | None:
-        """Move the solution and its gradient, once more without pairs where that fails.
+    def learn(self, step: PETSc.Vec, change: PETSc.Vec, slope: float) -> None:
+        """Keep the pair. Collective."""
+        self._known.add(step.array_r, change.array_r)
 
-        φ there and the step length; None, with the solution as it was, where there is no descent.
-        """
-        x = tao.getSolution()
-        start, slope = x.array_r.copy(), gradient.array_r.copy()
-        while True:
-            pairs = self._pairs(tao)
-            fresh = not pairs.steps and self.velocity is None
-            direction.setArray(self._direction(pairs, slope))
-            reached, length, reason = tao.getLineSearch().apply(x, gradient, direction)
-            if has_descended(reason, reached, objective):
-                pairs.add(x.array_r - start, gradient.array_r - slope)
-                return reached, length
-            x.setArray(start)
-            gradient.setArray(slope)
-            self.pairs = self.velocity = None
-            if fresh:
-                return None
+    def forget(self) -> bool:
+        """Drop the pairs and the velocity."""
+        known = bool(self._known.steps) or self.velocity is not None
+        self._known.clear()
+        self.velocity = None
+        return known
 
-    def _direction(self, pairs: SecantPairs, g: Array) -> Array:
+    def _direction(self, g: Array) -> Array:
         """Of the line search, local. Collective."""
+        pairs = self._known
         direction = pairs.direction(g)
         if not pairs.steps:
             direction = direction * min(1.0, self.first_step / np.sqrt(pairs.dot(g, g)))
@@ -163,9 +145,9 @@ class LimitedMemoryBFGS:
         self.velocity = velocity
         return velocity
 
-    def _pairs(self, tao: PETSc.TAO) -> SecantPairs:
-        if self.pairs is None:
-            self.pairs = SecantPairs(self.history, self.curvature, tao.comm)
+    @property
+    def _known(self) -> SecantPairs:
+        assert self.pairs is not None
         return self.pairs
 
     def save(self, layout: ParameterLayout) -> Memory:

@@ -98,9 +98,3 @@ def report(tao: PETSc.TAO, iteration: int, objective: float, gradient: PETSc.Vec
     tao.setIterationNumber(iteration)
     tao.monitor(iteration, objective, gradient.norm(), 0.0, step)
     tao.checkConverged()
-
-
-def has_descended(reason: int, reached: float, objective: float) -> bool:
-    """Whether a line search of TAO met Wolfe's conditions, or ended for another reason at a point that is lower."""
-    kinds = PETSc.TAOLineSearch.ConvergedReason
-    return reason in (kinds.SUCCESS, kinds.SUCCESS_USER) or (reason > 0 and reached < objective)

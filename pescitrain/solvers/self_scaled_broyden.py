@@ -9,7 +9,8 @@ from petsc4py import PETSc
 from pescitrain.algebra import ParameterLayout
 from pescitrain.algebra.memory import require_room
 from pescitrain.algebra.options import get_choice
-from pescitrain.solvers.outcome import Array, Memory, has_descended, report
+from pescitrain.solvers.descent import descend
+from pescitrain.solvers.outcome import Array, Memory
 
 UPDATES = ("broyden", "bfgs")
 
@@ -67,64 +68,19 @@ class SelfScaledBroyden:
         self._inverse = self._scatter = None
 
     def solve(self, tao: PETSc.TAO) -> None:
-        """Iterate until a test of TAO ends it. Collective.
+        """Iterate until a test of TAO ends it. Collective."""
+        descend(tao, self)
 
-        PETSc's loop for Python types would go on from where a failed line search has left x.
-        """
-        x = tao.getSolution()
-        gradient, start, slope, direction, step, change = vecs = [x.duplicate() for _ in range(6)]
-        reasons = PETSc.TAO.ConvergedReason
-        objective = tao.computeObjectiveGradient(x, gradient)
-        report(tao, 0, objective, gradient, 1.0)
-        for iteration in range(1, tao.getMaximumIterations() + 1):
-            if tao.getConvergedReason():
-                break
-            x.copy(start)
-            gradient.copy(slope)
-            found = self._search(tao, objective, gradient, start, slope, direction)
-            if found is None:
-                tao.setConvergedReason(reasons.DIVERGED_LS_FAILURE)
-                break
-            objective, length = found
-            step.waxpy(-1.0, start, x)
-            change.waxpy(-1.0, slope, gradient)
-            self._learn(step, change, -length * float(step.dot(slope)))
-            report(tao, iteration, objective, gradient, length)
-        if not tao.getConvergedReason():
-            tao.setConvergedReason(reasons.DIVERGED_MAXITS)
-        for vec in vecs:
-            vec.destroy()
+    def aim(self, gradient: PETSc.Vec, direction: PETSc.Vec) -> float:
+        """−H ∇φ, of length one at most where H = I, which knows no length; returns the factor. Collective."""
+        self._matrix.mult(gradient, direction)
+        unit = 1.0 / max(1.0, float(gradient.norm())) if self._fresh else 1.0
+        direction.scale(-unit)
+        return unit
 
-    def _search(
-        self,
-        tao: PETSc.TAO,
-        objective: float,
-        gradient: PETSc.Vec,
-        start: PETSc.Vec,
-        slope: PETSc.Vec,
-        direction: PETSc.Vec,
-    ) -> tuple[float, float] | None:
-        """Move the solution and its gradient along −H ∇φ, once more with H = I where that fails.
-
-        φ there and α; None, with the solution as it was, where there is no descent.
-        """
-        x = tao.getSolution()
-        while True:
-            self._matrix.mult(slope, direction)
-            # H = I knows no length: its search starts at a step of length one at most.
-            first = 1.0 / max(1.0, float(slope.norm())) if self._fresh else 1.0
-            direction.scale(-first)
-            reached, length, reason = tao.getLineSearch().apply(x, gradient, direction)
-            if has_descended(reason, reached, objective):
-                return reached, first * length
-            start.copy(x)
-            slope.copy(gradient)
-            if self._fresh:
-                return None
-            self._reset()
-
-    def _learn(self, step: PETSc.Vec, change: PETSc.Vec, curvature: float) -> None:
-        """Update H by s, y, and sᵀH⁻¹s, which the search knows. Collective."""
+    def learn(self, step: PETSc.Vec, change: PETSc.Vec, slope: float) -> None:
+        """Update H by s and y. Collective."""
+        curvature = slope  # sᵀH⁻¹s, as s = −α H ∇φ
         product = float(step.dot(change))  # yᵀs
         if product <= 0.0 or curvature <= 0.0:  # after a search that ended without Wolfe's conditions, or by rounding
             return
@@ -166,8 +122,13 @@ class SelfScaledBroyden:
         assert self._inverse is not None
         return self._inverse
 
+    def forget(self) -> bool:
+        """H = I; returns whether it was another matrix."""
+        known = not self._fresh
+        self._reset()
+        return known
+
     def _reset(self) -> None:
-        """H = I."""
         self._matrix.zeroEntries()
         self._matrix.shift(1.0)
         self._fresh = True

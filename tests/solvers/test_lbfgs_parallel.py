@@ -123,10 +123,12 @@ class Cliff(LimitedMemoryBFGS):
 
     asked: ClassVar[list[int]] = []
 
-    def _direction(self, pairs, g):
-        self.asked.append(len(pairs.steps))
-        direction = super()._direction(pairs, g)
-        return -direction if len(self.asked) == 3 else direction
+    def aim(self, gradient, direction):
+        self.asked.append(len(self.pairs.steps))
+        unit = super().aim(gradient, direction)
+        if len(self.asked) == 3:
+            direction.scale(-1.0)
+        return unit
 
 
 def test_where_no_step_is_found_it_begins_anew_without_pairs(comm, monkeypatch):
