@@ -330,7 +330,8 @@ def test_other_networks_have_no_sparse_matrix(comm):
 @pytest.mark.parametrize("maker", [subdomains(((5, 3),)), subdomains(((1, 1), (2, 2))), mlp(width=6)])
 def test_output_layers_start_as_a_least_squares_solution(comm, maker):
     case = Case(_linear_poisson, maker)
-    system = system_of(case, comm, interior=200, boundary=40)
+    points = {"interior": 120, "boundary": 30, "chunk_size": 50}
+    system = system_of(case, comm, **points)
     evaluator = system.evaluator
     before = evaluator.parameters.current()
     theta = least_squares_start(system)
@@ -343,7 +344,7 @@ def test_output_layers_start_as_a_least_squares_solution(comm, maker):
     left = gradient[moved] + ridge * (theta - before)[moved]
     assert np.abs(left).max() < 1e-9 * np.abs(started).max()
     assert evaluator.objective(theta).objective < evaluator.objective(before).objective
-    serial = system_of(case, PETSc.COMM_SELF.tompi4py(), interior=200, boundary=40)
+    serial = system_of(case, PETSc.COMM_SELF.tompi4py(), **points)
     np.testing.assert_allclose(
         evaluator.objective(theta).objective,
         serial.evaluator.objective(least_squares_start(serial)).objective,

@@ -259,7 +259,7 @@ def test_rounds_leave_nothing_behind(comm):
     for _ in range(2):
         round_trip()
     before = objects()
-    for _ in range(8):
+    for _ in range(4):
         round_trip()
     # A Solver that stayed would keep some hundreds of Python's objects alive in each round.
     assert objects() - before < 50

@@ -10,6 +10,7 @@ from pescitrain.evaluation.batches import Batches
 pytestmark = pytest.mark.parallel
 
 NAMES = ("poisson", "wave, periodic term", "inverse", "lifted", "classes")
+FUNCTIONS = ("wave, periodic term", "inverse", "lifted", "classes")
 
 
 def build(comm, name, size, seed=4, **how):
@@ -18,8 +19,11 @@ def build(comm, name, size, seed=4, **how):
     return evaluator
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("wrap", [lambda make: make, opaque], ids=["factors", "functions"])
+@pytest.mark.parametrize(
+    ("name", "wrap"),
+    [*((name, lambda make: make) for name in NAMES), *((name, opaque) for name in FUNCTIONS)],
+    ids=[*(f"{name} by factors" for name in NAMES), *(f"{name} by functions" for name in FUNCTIONS)],
+)
 def test_a_batch_is_the_same_on_any_number_of_ranks_and_in_any_chunks(comm, name, wrap):
     shared, serial = build(comm, name, 5, wrap=wrap, chunk_size=5), build(MPI.COMM_SELF, name, 5, wrap=wrap)
     theta = start(serial)
@@ -51,12 +55,13 @@ def test_the_batches_of_an_epoch_are_all_samples_once(comm, name):
                 assert all(len(batch[term]) == 1 for batch in members)
     gradient = whole.objective_gradient(theta)[1]
     several = []
-    for number in range(400 * batches.count // 10):
+    for number in range(10 * batches.count):
         batches.show(number)
         several.append(evaluator.objective_gradient(theta)[1])
     deviation = np.std(several, axis=0) / np.sqrt(len(several))
     # equal parts up to one sample, whose scaling makes the mean over an epoch biased by less than its deviation
-    assert (np.abs(np.mean(several, axis=0) - gradient) <= 5.0 * deviation + 1e-12).all()
+    # (of all batches, which are no independent draws: the mean of ten epochs is within 0.8 of it)
+    assert (np.abs(np.mean(several, axis=0) - gradient) <= 2.5 * deviation + 1e-12).all()
 
 
 def test_a_batch_is_charged_by_its_share_and_known_points_are_not_charged_again(comm):

@@ -1,5 +1,7 @@
 """Operator data: J and JᵀJ from branch and trunk alone are those of all pairs of a function and a location."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,13 @@ def jacobian_of_pairs(evaluator, theta):
     return torch.func.jacrev(lambda t: residual_of_pairs(evaluator, t))(torch.from_numpy(theta)).numpy()
 
 
+@cache
+def jacobian_at_start(shape, residual):
+    """θ and J by `torch.func`."""
+    serial = build(shape, residual=residual)
+    return start(serial), jacobian_of_pairs(serial, start(serial))
+
+
 def rows_of_rank(comm, shape):
     functions, locations, _ = SHAPES[shape]
     return slice(functions * comm.rank // comm.size * locations, functions * (comm.rank + 1) // comm.size * locations)
@@ -109,9 +118,8 @@ KINDS = [(shape, residual) for shape in SHAPES for residual in (False, True)]
 def linearized(request, comm):
     """(evaluator, θ, its linearization, all rows of J, this rank's)."""
     shape, residual = request.param
-    serial, evaluator = build(shape, residual=residual), build(shape, comm, residual, chunk_size=2)
-    theta = start(serial)
-    return evaluator, theta, evaluator.linearize(theta), jacobian_of_pairs(serial, theta), rows_of_rank(comm, shape)
+    (theta, jacobian), evaluator = jacobian_at_start(shape, residual), build(shape, comm, residual, chunk_size=2)
+    return evaluator, theta, evaluator.linearize(theta), jacobian, rows_of_rank(comm, shape)
 
 
 def test_products_are_those_of_the_jacobian_of_all_pairs(linearized):
@@ -206,6 +214,7 @@ def test_there_is_no_projection_where_the_output_of_the_branch_is_not_trained(co
         assert np.array_equal(local.project(theta[trunk]), theta[trunk])
 
 
+@pytest.mark.parallel(1)
 def test_the_gram_factors_have_a_column_a_sample_and_basis_function():
     evaluator = build()
     functions, locations, basis = SHAPES["more of all than basis functions"]

@@ -28,6 +28,7 @@ def test_the_same_rows_are_drawn_on_any_number_of_ranks_and_in_any_chunks(comm, 
     close(ours.transpose_times(ours.residual), alone.transpose_times(alone.residual))
 
 
+@pytest.mark.parallel(1)
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", NAMES)
 def test_they_are_rows_of_the_whole_times_the_root_of_what_they_stand_for(name, path):

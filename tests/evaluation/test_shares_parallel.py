@@ -60,7 +60,12 @@ KINDS = ("uniform", "sobol", "hammersley", "halton", "latin", "grid", "quadratur
 
 @pytest.mark.parametrize(
     ("network", "kind"),
-    [*(("boxes", kind) for kind in KINDS), *((network, "sobol") for network in NETWORKS if network != "boxes")],
+    [
+        *(("one network", kind) for kind in KINDS),
+        *((network, "sobol") for network in NETWORKS if network != "one network"),
+        ("boxes", "uniform"),
+        ("boxes", "quadrature"),
+    ],
 )
 def test_the_shares_of_all_ranks_are_the_points_of_one(comm, network, kind):
     domain = unit_mesh("mixed") if kind == "quadrature" else None

@@ -41,7 +41,7 @@ PROBLEMS = [
 
 
 def built(name, network, comm=MPI.COMM_SELF, **sizes):
-    return Case(CASES[name].problem, NETWORKS[network]).build(comm, interior=24, boundary=10, **sizes)
+    return Case(CASES[name].problem, NETWORKS[network]).build(comm, interior=18, boundary=8, **sizes)
 
 
 def blocks_of(whole, count, overlap):
@@ -57,7 +57,7 @@ def close(values, expected):
 
 @pytest.mark.parametrize(("name", "network", "count", "overlap"), PROBLEMS)
 def test_changes_and_columns_are_those_of_the_whole(comm, name, network, count, overlap):
-    whole = built(name, network, comm, chunk_size=8)
+    whole = built(name, network, comm, chunk_size=9)
     theta = start(whole)
     value, gradient = whole.objective_gradient(theta)
     matrix = whole.linearize(theta).gauss_newton_matrix()
@@ -119,7 +119,7 @@ def test_the_work_of_all_blocks_is_that_of_the_whole(comm):
 @pytest.mark.parametrize(("name", "network", "count", "overlap"), PROBLEMS)
 def test_every_rank_has_what_its_blocks_see(comm, name, network, count, overlap):
     """Each rank has blocks of its own: their φ and ∇φ are those of a serial evaluator of all samples, up to sums."""
-    serial, spread = built(name, network), built(name, network, comm, chunk_size=8)
+    serial, spread = built(name, network), built(name, network, comm, chunk_size=9)
     theta = start(serial)
     own = list(blocks_of(serial, count, overlap))[comm.rank :: comm.size]
     samples = LocalSamples.seen(spread, own, MPI.COMM_SELF)
@@ -149,7 +149,7 @@ def test_no_rank_has_the_points_of_blocks_that_it_does_not_see(comm):
 
 @pytest.mark.parallel(3)
 def test_a_group_of_ranks_shares_what_its_blocks_see(comm):
-    whole = built("wave, periodic term", "boxes", comm, chunk_size=8)
+    whole = built("wave, periodic term", "boxes", comm, chunk_size=9)
     theta, actives = start(whole), list(blocks_of(whole, 3, 0))
     gradient = whole.objective_gradient(theta)[1]
     group = comm.Split(min(comm.rank, 1), comm.rank)
