@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from petsc4py import PETSc
-from toys import CASES, start, system_of
+from toys import TWO_TERMS, start, system_of
 
 from pescitrain.solvers.adam import Adam
 from pescitrain.solvers.outcome import GaussNewtonSettings
@@ -16,7 +16,7 @@ DEFAULTS = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
 
 
 def torch_iterates(steps, decay, **settings):
-    evaluator = CASES["poisson"].build()
+    evaluator = TWO_TERMS.build()
     theta = torch.from_numpy(start(evaluator)).requires_grad_()
     optimizer = torch.optim.Adam([theta], **{**DEFAULTS, **settings})
     rate = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
@@ -32,7 +32,7 @@ def torch_iterates(steps, decay, **settings):
 def solver(comm, iterates, prefix="", **options):
     for key, value in {"tao_type": "adam", "tao_gatol": 0, "tao_grtol": 0, **options}.items():
         PETSc.Options()[prefix + key] = value
-    system = system_of(CASES["poisson"].build(comm))
+    system = system_of(TWO_TERMS.build(comm))
     return TaoSolver(system, prefix, GaussNewtonSettings(), lambda it: iterates.append(it.theta.copy()) or False)
 
 
@@ -109,4 +109,4 @@ def test_the_settings_are_shown(comm, capfd):
 
 
 def test_before_the_first_step_there_is_nothing_to_remember(comm):
-    assert Adam().save(system_of(CASES["poisson"].build(comm)).layout) == {}
+    assert Adam().save(system_of(TWO_TERMS.build(comm)).layout) == {}

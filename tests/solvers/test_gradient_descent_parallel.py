@@ -5,7 +5,7 @@ import pytest
 import torch
 from mpi4py import MPI
 from petsc4py import PETSc
-from toys import CASES, sentence_of, start, system_of
+from toys import TWO_TERMS, sentence_of, start, system_of
 
 from pescitrain.errors import OptionError
 from pescitrain.evaluation.batches import Batches
@@ -31,7 +31,7 @@ OPTIONS = {
 
 
 def build(comm, size):
-    evaluator = CASES["poisson"].build(comm)
+    evaluator = TWO_TERMS.build(comm)
     if size:
         evaluator.batches = Batches(evaluator.samples, evaluator.comm, size, 1)
     return evaluator

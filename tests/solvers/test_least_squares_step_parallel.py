@@ -121,9 +121,9 @@ def iterations(comm, pc_type, overlap, **options):
 
 def test_preconditioned_lsqr_takes_a_tenth_of_the_iterations(comm):
     """Features of neighbours that are nearly dependent make J so ill-conditioned that LSQR alone hardly moves on."""
-    alone, left_alone = iterations(comm, "none", 0, tao_lm_ksp_max_it=5000)
+    alone, left_alone = iterations(comm, "none", 0, tao_lm_ksp_max_it=400)
     filtered, left = iterations(comm, "filter", 1)
-    assert filtered <= 0.1 * alone  # 24 and more than 5000
+    assert filtered <= 0.1 * alone  # 24 and more than 400; alone, 5000 are not enough either
     assert left <= left_alone
 
 

@@ -181,11 +181,11 @@ def test_a_jacobian_that_is_not_finite_is_said(comm, monkeypatch):
 
 def test_a_linear_problem_is_solved_in_one_iteration_without_damping(comm):
     iterates, _, _ = run(comm, (1,), case=LINEAR, tao_lm_damping=1e-12)
-    np.testing.assert_allclose(iterates[1], least_squares_minimum(LINEAR.build()), rtol=0.0, atol=1e-9)
+    np.testing.assert_allclose(iterates[1], least_squares_minimum(), rtol=0.0, atol=1e-9)
 
 
 def test_it_ends_where_no_step_descends(comm):
-    iterates, outcome, _ = run(comm, (50,), case=LINEAR, theta=least_squares_minimum(LINEAR.build()))
+    iterates, outcome, _ = run(comm, (50,), case=LINEAR, theta=least_squares_minimum())
     assert outcome.reason == "CONVERGED_STEPTOL"
     assert outcome.iterations < 10
     np.testing.assert_allclose(iterates[-1], iterates[0], rtol=0.0, atol=1e-12)
@@ -196,7 +196,7 @@ def test_bounds_are_kept_and_the_minimum_among_them_is_found(comm):
     theta, size = start(evaluator), evaluator.parameters.size
     jacobian = jacobian_by_torch(evaluator, theta)
     target = jacobian @ theta - evaluator.residual(theta)
-    free = least_squares_minimum(evaluator)
+    free = least_squares_minimum()
     lower, upper = np.full(size, -np.inf), np.full(size, np.inf)
     upper[-1], lower[0] = free[-1] - 0.1, free[0] + 0.05
     theta = np.clip(theta, lower, upper)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 from petsc4py import PETSc
-from toys import CASES, Case, _inverse, resnet, sentence_of, start
+from toys import TWO_TERMS, Case, _inverse, resnet, sentence_of, start
 
 from pescitrain.algebra import ParameterLayout, System, decompose
 from pescitrain.errors import EvaluationError, OptionError
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.parallel
 DEEP = Case(_inverse, resnet(width=4, depth=5))
 
 
-def run(comm, name, lengths, case=CASES["poisson"], blocks=None, overlap=0, bounds=None, watch=None, **options):
+def run(comm, name, lengths, case=TWO_TERMS, blocks=None, overlap=0, bounds=None, watch=None, **options):
     for key, value in {"tao_type": name, "tao_gatol": 0, "tao_grtol": 0, **options}.items():
         PETSc.Options()[key] = value
     iterates, memory, position, theta = [], {}, 0, start(case.build())
@@ -48,7 +48,7 @@ def test_several_steps_in_blocks_are_their_formula(comm, blocks, overlap):
     path, counters = run(
         comm, "asadagrad", (5,), blocks=blocks, overlap=overlap, tao_asadagrad_steps=3, tao_asadagrad_lr=0.05
     )
-    evaluator = CASES["poisson"].build()
+    evaluator = TWO_TERMS.build()
     theta = start(evaluator)
     squares = np.full(len(theta), 0.01)
     parts = decompose(evaluator.parameters.layers, "layer", blocks, overlap)
@@ -89,15 +89,16 @@ def test_no_step_leaves_the_bounds(comm, name, overlap):
     lower = np.where(random.uniform(size=len(theta)) < 0.6, theta - width, -np.inf)
     upper = np.where(random.uniform(size=len(theta)) < 0.6, theta + width[::-1], np.inf)
     options = {f"tao_{name}_lr": 0.3}
-    path, _ = run(comm, name, (8,), DEEP, overlap=overlap, bounds=(lower, upper), **options)
+    path, _ = run(comm, name, (4,), DEEP, overlap=overlap, bounds=(lower, upper), **options)
     tiny = 1e-15 * np.abs(theta).max()  # x + (u − x) is u to round-off
     assert (path >= lower - tiny).all()
     assert (path <= upper + tiny).all()
     assert ((np.abs(path[-1] - lower) < tiny) | (np.abs(path[-1] - upper) < tiny)).sum() > 5  # some are reached
-    free, _ = run(comm, name, (8,), DEEP, overlap=overlap, **options)
+    free, _ = run(comm, name, (4,), DEEP, overlap=overlap, **options)
     assert np.abs(free[-1] - path[-1]).max() > 0.01
 
 
+@pytest.mark.parallel(1)
 def test_the_projected_direction_and_the_step():
     bounds = Bounds(np.array([0.0, -np.inf, -1.0]), np.array([1.0, np.inf, 1.0]))
     theta, gradient = np.array([0.5, 0.5, 0.5]), np.array([3.0, 3.0, -0.2])

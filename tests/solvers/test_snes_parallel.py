@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from petsc4py import PETSc
-from toys import CASES, LINEAR, start, system_of
+from toys import LINEAR, TWO_TERMS, start, system_of
 
 from pescitrain.algebra.preconditioner import Preconditioner
 from pescitrain.solvers.outcome import GaussNewtonSettings
@@ -12,7 +12,7 @@ from pescitrain.solvers.snes import SnesSolver
 pytestmark = pytest.mark.parallel
 
 
-def run(comm, case=CASES["poisson"], prefix="", stop_at=None, memory=None, begin=0, segment=10**6, **options):
+def run(comm, case=TWO_TERMS, prefix="", stop_at=None, memory=None, begin=0, segment=10**6, **options):
     for key, value in {"snes_type": "newtonls", "snes_atol": 0, "snes_rtol": 0, "snes_stol": 0, **options}.items():
         PETSc.Options()[prefix + key] = value
     seen = []
@@ -45,9 +45,7 @@ def test_each_tolerance_stops_it_for_its_own_reason(comm, options, reason):
 def test_the_tolerance_is_relative_to_the_start_of_the_stage_and_not_of_the_segment(comm):
     _, _, memory, _ = run(comm, snes_max_it=30, segment=2)
     norm = memory["norm_at_start"][0][0]
-    assert norm == pytest.approx(
-        np.linalg.norm(CASES["poisson"].build().objective_gradient(start(CASES["poisson"].build()))[1])
-    )
+    assert norm == pytest.approx(np.linalg.norm(TWO_TERMS.build().objective_gradient(start(TWO_TERMS.build()))[1]))
     _, outcome, _, _ = run(
         comm, snes_max_it=30, begin=2, memory={"norm_at_start": [np.array([1e9 * norm])]}, snes_rtol=1e-6
     )
@@ -92,11 +90,11 @@ def test_the_preconditioner_is_refreshed_every_lag_linearizations(comm, monkeypa
     seen, refresh = [], Preconditioner.refresh
     monkeypatch.setattr(Preconditioner, "refresh", lambda self, at, draw: seen.append(draw) or refresh(self, at, draw))
     PETSc.Options()["snes_type"], PETSc.Options()["snes_max_it"] = "newtonls", 4
-    solver = SnesSolver(system_of(CASES["poisson"].build(comm)), "", GaussNewtonSettings(lag=lag), lambda _: False)
-    x = solver.system.layout.vec_from(start(CASES["poisson"].build()))
+    solver = SnesSolver(system_of(TWO_TERMS.build(comm)), "", GaussNewtonSettings(lag=lag), lambda _: False)
+    x = solver.system.layout.vec_from(start(TWO_TERMS.build()))
     outcome, _ = solver.run(x, 0, 4, {})
     assert outcome.iterations == 4
     assert len(seen) == refreshes
-    x = solver.system.layout.vec_from(start(CASES["poisson"].build()))
+    x = solver.system.layout.vec_from(start(TWO_TERMS.build()))
     solver.run(x, 0, 1, {})
     assert len(seen) == refreshes + 1  # a new segment starts with a new one

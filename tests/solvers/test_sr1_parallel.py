@@ -148,7 +148,7 @@ def test_a_restart_goes_on_exactly(comm):
 def test_it_finds_a_known_minimum(comm):
     path, _, outcome = run(comm, (400,), LINEAR, tao_gatol=1e-11, tao_max_it=400, tao_trlsr1_history=30)
     assert outcome.reason == "CONVERGED_GATOL"
-    minimum = LINEAR.build().objective(least_squares_minimum(LINEAR.build())).objective
+    minimum = LINEAR.build().objective(least_squares_minimum()).objective
     assert LINEAR.build().objective(path[-1]).objective == pytest.approx(minimum, rel=1e-12)
 
 

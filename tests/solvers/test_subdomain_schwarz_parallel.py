@@ -45,7 +45,7 @@ def train(case, comm, length=2, overlap=0, **options):
     whole, iterates = system(case, comm, overlap), []
     kind = SnesSolver if "snes_type" in options else TaoSolver
     solver = kind(whole, "", GaussNewtonSettings(), lambda it: iterates.append(it.theta.copy()) or False)
-    solver.run(whole.layout.vec_from(start(case.build())), 0, length, {})
+    solver.run(whole.layout.vec_from(start(whole.evaluator)), 0, length, {})
     solver.destroy()
     counters = whole.evaluator.counters
     return np.array(iterates), (counters.closures, counters.closures_depth, counters.linearization)
@@ -56,7 +56,7 @@ def test_the_colours_of_a_grid_share_no_sample(comm):
     whole = system(GRID, comm)
     schwarz = NonlinearSchwarz(whole, "", "tao_spqn_")
     assert [problems.count for problems, _ in schwarz.together] == [4, 2, 2, 1]
-    here = point_at(whole, start(GRID.build()))
+    here = point_at(whole, start(whole.evaluator))
     for problems, _ in schwarz.together:
         changes = [correction.change for correction in problems.solve(here, False)]
         apart = [here.value.objective - point_at(whole, here.theta + c).value.objective for c in changes]
@@ -87,7 +87,8 @@ METHODS = [
 @pytest.mark.parametrize(("case", "options", "overlap"), METHODS)
 def test_it_descends_and_does_not_depend_on_the_number_of_ranks(comm, case, options, overlap):
     spread, spent = train(case, comm, 2, overlap, **options)
-    objectives = [case.build(interior=30, boundary=6).objective(theta).objective for theta in spread]
+    evaluator = case.build(interior=30, boundary=6)
+    objectives = [evaluator.objective(theta).objective for theta in spread]
     assert objectives[2] < objectives[1] < objectives[0]
     alone, spent_alone = train(case, MPI.COMM_SELF, 2, overlap, **options)
     np.testing.assert_allclose(spread, alone, rtol=0.0, atol=1e-7)
@@ -102,7 +103,7 @@ def test_more_ranks_than_blocks(comm):
     for ranks in (comm, MPI.COMM_SELF):
         whole = system(case, ranks)
         problems = LocalProblems(whole, whole.blocks, "sub_")
-        (correction,) = problems.solve(point_at(whole, start(case.build())), False)
+        (correction,) = problems.solve(point_at(whole, start(whole.evaluator)), False)
         results.append(correction.change)
         problems.destroy()
     np.testing.assert_allclose(*results, rtol=0.0, atol=1e-11)
@@ -113,7 +114,7 @@ def test_blocks_in_turn_take_no_closure_of_all_between_them(comm):
     whole = system(ROW, comm)
     put_options(**options, sub_tao_max_it=1)
     schwarz = NonlinearSchwarz(whole, "", "tao_spqn_")
-    here = point_at(whole, start(ROW.build()))
+    here = point_at(whole, start(whole.evaluator))
     before = whole.evaluator.counters.closures
     schwarz.apply(here, 0)
     local = sum(problem.evaluator.counters.closures for problem in schwarz.in_turn)
@@ -127,7 +128,7 @@ def test_the_coarse_step_solves_for_all_output_layers(comm):
     whole = system(case, comm)
     step = create_coarse_step("output", "copy", whole, whole.blocks, "")
     assert step is not None
-    here = point_at(whole, start(case.build()))
+    here = point_at(whole, start(whole.evaluator))
     there = step.move(here, False)
     moved = np.flatnonzero(there.theta != here.theta)
     outputs = np.concatenate([np.arange(layer.stop - 3, layer.stop) for layer in whole.layout.layers[:-1]])
@@ -140,7 +141,7 @@ def test_the_coarse_step_trains_the_coarsest_level(comm):
     whole = system(LEVELS, comm)
     step = create_coarse_step("level", "search", whole, whole.blocks, "")
     assert step is not None
-    here = point_at(whole, start(LEVELS.build()))
+    here = point_at(whole, start(whole.evaluator))
     there = step.move(here, False)
     coarsest = whole.layout.layers[0]
     assert set(np.flatnonzero(there.theta != here.theta)) <= set(range(coarsest.stop))
@@ -161,7 +162,7 @@ def test_the_search_after_a_coarse_step_goes_along_that_step(comm):
     put_options(coarse_tao_max_it=3)
     step = create_coarse_step("output", "search", whole, whole.blocks, "")
     assert step is not None
-    here = point_at(whole, start(case.build()))
+    here = point_at(whole, start(whole.evaluator))
     there = step.move(here, False)
     output = whole.layout.layers[-1]
     moved = np.flatnonzero(there.theta != here.theta)
