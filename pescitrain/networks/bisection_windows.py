@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pescitrain.errors import OptionError
-from pescitrain.networks.windows import Windows
+from pescitrain.networks.components import Components
+from pescitrain.networks.jets import activate, divide, multiply, seed
+from pescitrain.networks.windows import Windows, bump
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -91,6 +93,18 @@ class BisectionWindows(Windows):
         windows = math.prod(others, start=first)
         total = windows.sum(1, keepdim=True)
         return windows / torch.where(total > 0.0, total, 1.0)
+
+    def jet(self, x: Tensor, components: Components) -> Tensor:
+        if len(self) == 1:
+            return torch.cat([x.new_ones(1, 1, len(x)), x.new_zeros(len(components) - 1, 1, len(x))])
+        scaled = seed(x, components).unsqueeze(1).repeat(1, len(self), 1, 1)  # (C, S, d, M)
+        scaled[0] -= self.centers.unsqueeze(2)
+        windows, *others = activate(scaled / self.half_widths.unsqueeze(2), components, bump).unbind(2)
+        for other in others:
+            windows = multiply(windows, other, components)
+        total = windows.sum(1, keepdim=True)
+        total[0] = torch.where(total[0] > 0.0, total[0], 1.0)
+        return divide(windows, total, components)
 
     def owners(self, x: Tensor) -> Tensor:
         """(M, d) -> (M,): the number of the largest window at a point."""

@@ -122,6 +122,18 @@ def multiply(a: Tensor, z: Tensor, components: Components) -> Tensor:
     return torch.stack(rows)
 
 
+def divide(z: Tensor, a: Tensor, components: Components) -> Tensor:
+    """The jet q of the quotient of two jets (C, k, M), z = a q by the product rule, component after component."""
+    rows: list[Tensor] = []
+    for member, terms in enumerate(components.products):
+        row = z[member]
+        for term in terms:
+            if term.right != member:  # of lower order
+                row = row - term.coefficient * a[term.left] * rows[term.right]
+        rows.append(row / a[0])
+    return torch.stack(rows)
+
+
 def seed(x: Tensor, components: Components) -> Tensor:
     """The jet of the coordinates themselves: x (M, d) -> (C, d, M)."""
     jet = x.new_zeros(len(components), *x.t().shape)

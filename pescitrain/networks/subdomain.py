@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pescitrain.networks.components import Components
 from pescitrain.networks.device import on_host
-from pescitrain.networks.jets import activate, jet_of_function, multiply
+from pescitrain.networks.jets import activate, multiply
 from pescitrain.networks.network import Network
 from pescitrain.networks.tape import Tape
 from pescitrain.networks.windows import Windows
@@ -180,7 +180,7 @@ class SubdomainNetwork(Network):
 
     def embed_jet(self, x: Tensor, components: Components) -> SubdomainJets:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Where each network is evaluated among the points x (M, d), with the windows and coordinates there."""
-        windows = jet_of_function(self.windows, x, components)  # (C, S, M)
+        windows = self.windows.jet(x, components)  # (C, S, M)
         here = windows[0] > 0.0
         numbers = torch.arange(len(x), device=x.device).expand(len(here), -1)
         inputs = x.new_zeros(len(components), len(here), x.shape[1], len(x))

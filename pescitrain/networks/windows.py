@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pescitrain.errors import OptionError
+from pescitrain.networks.components import Components
+from pescitrain.networks.jets import activate, divide, multiply, seed
 
 
 class Windows(nn.Module):
@@ -27,6 +29,10 @@ class Windows(nn.Module):
     def __len__(self) -> int:
         return len(self.centers)
 
+    def jet(self, x: Tensor, components: Components) -> Tensor:
+        """The jet (C, S, M) of :meth:`forward`."""
+        raise NotImplementedError
+
     def owners(self, x: Tensor) -> Tensor:
         """(M, d) -> (M,): the number of the subdomain that a point is most in."""
         raise NotImplementedError
@@ -34,6 +40,20 @@ class Windows(nn.Module):
     def sizes(self) -> list[int]:
         """Subdomains of each partition of unity."""
         return [len(self)]
+
+
+def bump(z: Tensor, count: int) -> list[Tensor]:
+    """(1 + cos πz)² and derivatives, zero where abs(z) > 1; the first ones with 1 + cos πz as a factor, small there."""
+    c, s = torch.cos(math.pi * z.clamp(-1.0, 1.0)), torch.sin(math.pi * z)
+    rise = 1.0 + c
+    rows = [rise.square(), -2.0 * math.pi * s * rise, -2.0 * math.pi**2 * (2.0 * c - 1.0) * rise][: count + 1]
+    for k in range(3, count + 1):  # of 3/2 + 2 cos πz + cos(2πz)/2
+        phase = 0.5 * math.pi * k
+        rows.append(
+            2.0 * math.pi**k * torch.cos(math.pi * z + phase)
+            + 0.5 * (2.0 * math.pi) ** k * torch.cos(2.0 * math.pi * z + phase)
+        )
+    return rows[:1] + [row * (z.abs() < 1.0) for row in rows[1:]]
 
 
 class BoxWindows(Windows):
@@ -99,6 +119,25 @@ class BoxWindows(Windows):
         windows = (1.0 + torch.cos(math.pi * scaled.clamp(-1.0, 1.0))).square()
         return windows / windows.sum(1, keepdim=True)
 
+    def jet(self, x: Tensor, components: Components) -> Tensor:
+        coordinates = seed(x, components)
+        product = x.new_zeros(len(components), 1, x.shape[0])
+        product[0] = 1.0
+        for axis, count in enumerate(self.shape):
+            if count > 1:
+                along = self._jet_along(axis, coordinates[:, axis], components)
+                product = multiply(product.unsqueeze(2), along.unsqueeze(1), components).flatten(1, 2)
+        return product
+
+    def _jet_along(self, axis: int, x: Tensor, components: Components) -> Tensor:
+        """(C, M) -> (C, n, M): the windows of the intervals of one axis."""
+        centers, half = self.get_buffer(f"_centers_{axis}"), self.half_widths[0, axis]
+        inside = x[0].clamp(centers[0] - 0.99 * half, centers[-1] + 0.99 * half)
+        scaled = (x * (inside == x[0])).unsqueeze(1).repeat(1, len(centers), 1)
+        scaled[0] = inside - centers.unsqueeze(1)
+        windows = activate(scaled / half, components, bump)
+        return divide(windows, windows.sum(1, keepdim=True), components)
+
     def owners(self, x: Tensor) -> Tensor:
         """(M, d) -> (M,): the number of the box without overlap that a point is in."""
         number = torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -127,11 +166,18 @@ class Levels(Windows):
         """(M, d) -> (M, S) of all levels."""
         return torch.cat([level(x) for level in self.levels], dim=1)
 
+    def jet(self, x: Tensor, components: Components) -> Tensor:
+        return torch.cat([level.jet(x, components) for level in self._each()], dim=1)
+
+    def _each(self) -> Iterator[Windows]:
+        for level in self.levels:
+            assert isinstance(level, Windows)
+            yield level
+
     def sizes(self) -> list[int]:
         return self._sizes
 
     def owners(self, x: Tensor) -> Tensor:
         """(M, d) -> (M,): the subdomain of the finest level that a point is in."""
-        finest = self.levels[-1]
-        assert isinstance(finest, Windows)
+        *_, finest = self._each()
         return finest.owners(x)

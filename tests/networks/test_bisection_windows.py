@@ -109,7 +109,7 @@ def test_the_overlap_is_so_many_widths_of_cells(layers):
 
 def test_outside_of_all_supports_windows_are_zero():
     windows, far = parts_of(MESHES[2]), torch.full((1, 2), 9.0, dtype=torch.float64)
-    jet = jet_of_function(windows, far, COMPONENTS)
+    jet = windows.jet(far, COMPONENTS)
     torch.testing.assert_close(jet, torch.zeros_like(jet))
 
 
@@ -120,6 +120,18 @@ def test_cells_of_several_types():
     mixed = Mesh(mesh.nodes, {"triangle": triangles, "quad": rows[4:]})
     counts = np.bincount(parts_of(mixed, 4).part_of_cell)
     assert counts.tolist() == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 7])
+def test_jets_are_the_nested_derivatives(parts):
+    windows, x = parts_of(MESHES[2], parts), points_in(MESHES[2])
+    mixed = Components.closed([Laplacian((0, 1)), (0, 0, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1, 1)])
+    for components in (mixed, Components.closed([()])):
+        expected = jet_of_function(windows, x, components)
+        # Fourth derivatives come to 1e6 and more.
+        torch.testing.assert_close(
+            windows.jet(x, components), expected, rtol=1e-10, atol=1e-14 * float(expected.abs().max())
+        )
 
 
 @settings(max_examples=20, deadline=None)
@@ -134,7 +146,7 @@ def test_three_derivatives_are_continuous_at_the_ends_of_a_support(parts, overla
     wanted = Components.closed([(0, 0, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1)])
     step = torch.zeros(2, dtype=torch.float64)
     step[axis] = 1e-8 * half[axis]
-    before, after = (jet_of_function(windows, x + sign * step, wanted)[:, part % parts] for sign in (-1.0, 1.0))
+    before, after = (windows.jet(x + sign * step, wanted)[:, part % parts] for sign in (-1.0, 1.0))
     assert (before - after).abs().max() < 1e-2 / windows.half_widths.min() ** 3
 
 

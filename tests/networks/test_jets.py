@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from toys import derivative
 
 from pescitrain.networks import ACTIVATIONS, Components, Laplacian
-from pescitrain.networks.jets import activate, affine, jet_of_function, multiply, seed
+from pescitrain.networks.jets import activate, affine, divide, jet_of_function, multiply, seed
 
 PLAIN = {"tanh": torch.tanh, "sin": torch.sin, "gelu": torch.nn.functional.gelu, "identity": lambda z: z}
 EVERYTHING = Components.closed([(0, 0, 1, 1), (0, 0, 0, 0), (0, 1, 2), (2,), Laplacian((0, 1, 2)), Laplacian((0, 1))])
@@ -130,7 +130,7 @@ def test_the_written_backward_pass_of_an_affine_map_is_that_of_autograd():
 
 @given(components=sets_of_components)
 @settings(max_examples=25)
-def test_a_product_of_jets_follows_the_product_rule(components):
+def test_products_and_quotients_of_jets_follow_the_product_rule(components):
     def other(x):
         return torch.stack((torch.sin(x[:, 0] * x[:, 1] + x[:, 2]), torch.exp(x.sum(-1))), dim=-1)
 
@@ -138,6 +138,11 @@ def test_a_product_of_jets_follows_the_product_rule(components):
     product = multiply(jet_of_function(other, x, components), jet_of_function(inner, x, components), components)
     expected = jet_by_reverse_mode(lambda y: other(y) * inner(y), x, components)
     torch.testing.assert_close(product, expected, **TOLERANCE)
+    torch.testing.assert_close(
+        divide(product, jet_of_function(inner, x, components), components),
+        jet_of_function(other, x, components),
+        **TOLERANCE,
+    )
 
 
 def test_the_seed_is_the_jet_of_the_coordinates():

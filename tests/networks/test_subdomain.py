@@ -46,9 +46,30 @@ def test_windows_add_up_to_one_and_end_with_their_support(overlap, rows, columns
 def test_the_derivatives_of_windows_are_continuous_at_the_ends_of_their_support():
     one = BoxWindows((0.0,), (1.0,), (2,), 0.4)  # the first ends at 0.7, the second begins at 0.3
     wanted = Components.closed([(0, 0, 0)])
-    at = jet_of_function(one, torch.tensor([[0.3], [0.7]], dtype=torch.float64), wanted)
+    at = one.jet(torch.tensor([[0.3], [0.7]], dtype=torch.float64), wanted)
     torch.testing.assert_close(at[1:], torch.zeros_like(at[1:]))
     torch.testing.assert_close(at[0], torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64))
+
+
+MIXED = Components.closed([Laplacian((0, 1)), (0, 0, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1, 1)])
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    rows=st.integers(1, 4),
+    columns=st.integers(1, 4),
+    overlap=st.floats(0.1, 0.9),
+    reach=st.floats(0.5, 2.0),
+    levels=st.booleans(),
+)
+def test_jets_of_windows_are_their_nested_derivatives(rows, columns, overlap, reach, levels):
+    """Outside of the box as well, where windows are constant along the axes of its faces."""
+    shapes = ((1, 1), (rows, columns)) if levels else ((rows, columns),)
+    one, x = windows(overlap, *shapes), reach * points()
+    for components in (MIXED, Components.closed([()])):
+        expected = jet_of_function(one, x, components)
+        scale = (1.0 + rows + columns) ** 4 / overlap**4  # of a fourth derivative
+        torch.testing.assert_close(one.jet(x, components), expected, rtol=1e-10, atol=1e-13 * scale)
 
 
 @pytest.mark.parametrize("shapes", [((3, 4),), ((1, 1), (2, 3)), ((1, 1),)])
