@@ -39,6 +39,7 @@ def main(words: list[str]) -> int:
     petsc4py.init(["pescitrain", *words])  # only the first call counts, and PETSc is imported below
     import numpy as np
     import torch
+    import torch._dynamo  # loaded later, it would be memory of the problem, and thrice as slow where memory is traced
     from mpi4py import MPI
     from petsc4py import PETSc
 

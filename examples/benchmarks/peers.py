@@ -28,7 +28,6 @@ from importlib.util import find_spec
 from math import isnan
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from runs import arguments, train
 
 PROBLEMS = {
@@ -123,6 +122,8 @@ def row(method: str, curves: Sequence[Curve], times: Sequence[float]) -> str:
 
 def draw(curves: dict[str, dict[str, list[Curve]]], path: str) -> None:
     """Error over time, log-log: a panel for each problem, a line for each seed."""
+    from matplotlib.figure import Figure  # takes longer to import than all else here
+
     figure = Figure(figsize=(5.0 * len(curves), 4.0), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for panel, (problem, by_method) in zip(panels, curves.items(), strict=True):

@@ -73,7 +73,10 @@ def train(*words: object, cpu: bool = False) -> Run:
 
 
 def arguments(description: str | None, **lists: Sequence[Any]) -> tuple[argparse.Namespace, list[str]]:
-    """``--name a,b`` for each list of values that a script runs through; all other words go to every run."""
+    """``--name a,b`` for each list of values that a script runs through, ``--name ""`` for none of them.
+
+    All other words go to every run.
+    """
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -85,7 +88,7 @@ def arguments(description: str | None, **lists: Sequence[Any]) -> tuple[argparse
         kind, default = type(values[0]), ",".join(map(str, values))
         parser.add_argument(
             f"--{name}",
-            type=lambda text, kind=kind: [kind(part) for part in text.split(",")],
+            type=lambda text, kind=kind: [kind(part) for part in text.split(",") if part],
             default=list(values),
             help=f"default: {default}",
         )

@@ -40,7 +40,7 @@ def main() -> None:
     )
     print("method            pc            objective   iterations   closures     krylov    seconds   ended")
     for family in ("tao", "snes"):
-        for name in filter(None, getattr(chosen, family)):
+        for name in getattr(chosen, family):
             ignores = family == "tao" and name in NO_PRECONDITIONER
             for kind in ["none"] if ignores else chosen.pcs:
                 run = train(*SIZE, f"-{family}_type", name, "-pc_type", kind, *words)

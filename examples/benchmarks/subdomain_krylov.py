@@ -1,10 +1,11 @@
 """Krylov iterations on the Gauss–Newton matrix of more and more subdomain networks, on one level and on two.
 
-    python examples/benchmarks/subdomain_krylov.py [--along 2,4,8] [--damping 1e-7] [options of the command]
+    python examples/benchmarks/subdomain_krylov.py [--along 2,4,8] [--damping 1e-7] [--pcs asm,two_level]
+                                                   [options of the command]
 
 Poisson's equation on the square with one period of the solution in each of n × n subdomains and 125 points in each box;
 CG to 1e-6 in the first Newton step, λ relative to the mean of the diagonal. The subdomains of ``overlap 0`` and ``1``
-are the parameters of one network, and those of its neighbours too.
+are the parameters of one network, and those of its neighbours too. --pcs takes every line that starts with a name.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ LINES = {
 
 
 def main() -> None:
-    chosen, words = arguments(__doc__, along=(2, 4, 8), damping=(1e-7,))
+    chosen, words = arguments(__doc__, along=(2, 4, 8), damping=(1e-7,), pcs=("asm", "two_level", "additive"))
     print(f"{'subdomains':22s}{''.join(f'{n * n:8d}' for n in chosen.along)}", flush=True)
     for name, options in LINES.items():
+        if not name.startswith(tuple(chosen.pcs)):
+            continue
         counts = []
         for n in chosen.along:
             problem = f"-problem poisson2d -problem_m {2 * n} -bc_enforce hard -sample_points {125 * n * n}"
