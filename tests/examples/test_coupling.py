@@ -38,9 +38,9 @@ def test_a_host_solves_without_us(tmp_path):
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_later_solves_start_from_what_earlier_ones_taught(tmp_path, ranks):
-    words = "-size 17 -solves 60 -tests 10 -pescitrain_tao_max_it 80".split()
+    words = "-size 11 -solves 40 -tests 8 -pescitrain_tao_max_it 50".split()
     out = ran(HOSTS / "bratu_sweep.py", *words, cwd=tmp_path, ranks=ranks)
-    assert number(r"([\d.]+) saved", out) > 1.5  # measured 1.8; with 100 solves, 33 × 33 nodes and 200 iterations 2.3
+    assert number(r"([\d.]+) saved", out) > 0.9  # measured 1.25; with 100 solves, 33 × 33 nodes, 200 iterations 2.3
 
 
 def test_the_lines_that_couple_the_sweep_are_few():
@@ -56,10 +56,10 @@ def test_a_host_is_solved_on_its_own_equations(tmp_path):
 
 
 def test_a_trained_trunk_makes_an_indefinite_operator_easy(tmp_path):
-    words = "-coarse_size 17 -size 33 -solves 60 -tests 3 -pescitrain_tao_max_it 8".split()
+    words = "-coarse_size 13 -size 25 -solves 60 -tests 2 -pescitrain_tao_max_it 6".split()
     out = ran(HOSTS / "helmholtz_preconditioner.py", *words, cwd=tmp_path)
     smoother, network = (number(rf"{name}: median ([\d.]+)", out) for name in ("SOR", "\ntrained trunk"))
-    assert network < 0.4 * smoother  # measured 17 of 97
+    assert network < 0.4 * smoother  # measured 14 of 71
 
 
 def test_what_a_host_lacks_is_learnt_and_added(tmp_path):
@@ -70,20 +70,20 @@ def test_what_a_host_lacks_is_learnt_and_added(tmp_path):
 
 
 def test_some_ranks_train_while_others_simulate(tmp_path):
-    words = "-rounds 3 -solves 12 -size 9 -wait".split()
+    words = "-rounds 2 -solves 20 -size 9 -wait -pescitrain_tao_max_it 30".split()
     out = ran(HOSTS / "online.py", *words, cwd=tmp_path, ranks=3)
     first = number(r"round 0: ([\d.]+) Newton iterations from zero", out)
-    last = number(r"round 2: ([\d.]+) Newton iterations from the network", out)
-    assert last < first - 0.4  # two rounds of twelve solves are few: measured 0.67
-    assert out.count("trained on") == 3
+    last = number(r"round 1: ([\d.]+) Newton iterations from the network", out)
+    assert last < first - 0.4  # a round of twenty solves are few: measured 1.2
+    assert out.count("trained on") == 2
 
 
 def test_a_package_on_petsc_starts_from_the_network(tmp_path):
     pytest.importorskip("fipy")
-    words = "-cells 10 -solves 30 -tests 6 -pescitrain_tao_max_it 40".split()
+    words = "-cells 8 -solves 20 -tests 4 -pescitrain_tao_max_it 30".split()
     out = ran(HOSTS / "fipy_sweep.py", *words, cwd=tmp_path)
     cold, warm = (number(rf"([\d.]+) from {start}", out) for start in ("zero", "the network"))
-    assert warm < cold - 1.5  # measured 2.5 less
+    assert warm < cold - 1.5  # measured 2.25 less
 
 
 def test_a_c_program_feeds_training_and_uses_what_it_gave(tmp_path):
