@@ -33,8 +33,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from math import isnan
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from runs import Run, arguments, read
@@ -150,6 +148,8 @@ def report_target(by_method: dict[str, list[Run]], seconds: float) -> None:
 
 def draw(runs: dict[str, dict[str, list[Run]]], path: str) -> None:
     """Error against closures above, against seconds below; a column for each problem."""
+    from matplotlib.figure import Figure  # takes longer to import than all else here
+
     figure = Figure(figsize=(5.0 * len(runs), 7.5), layout="constrained")
     panels = figure.subplots(2, len(runs), squeeze=False)
     for column, (problem, by_method) in enumerate(runs.items()):

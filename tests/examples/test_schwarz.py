@@ -6,7 +6,7 @@ from pathlib import Path
 from run.commands import program  # pyright: ignore[reportMissingImports]
 
 COMPARE = Path(__file__).resolve().parents[2] / "examples" / "schwarz" / "compare.py"
-TINY = "-net_width 4 -net_depth 2 -sample_points 60 -sub_tao_max_it 2 -tao_max_it 3 -snes_max_it 3"
+TINY = "-bc_enforce soft -net_width 4 -net_depth 2 -sample_points 60 -sub_tao_max_it 2 -tao_max_it 3 -snes_max_it 3"
 
 
 def compare(*words):
