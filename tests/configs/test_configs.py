@@ -11,6 +11,12 @@ from pescitrain.run.nested import stage_names, translate_grid_sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "configs").glob("*.yaml"))
+SMALL = {
+    "diffusion_operator": ("-problem_samples", 40, "-problem_tests", 10),
+    "multiscale2d": ("-net_subdomains", 4),
+    "spirals": ("-net_depth", 9, "-problem_samples", 40),
+}
+"""What makes a problem small beside a tiny network and sample."""
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
@@ -36,12 +42,13 @@ def test_it_runs_uses_all_of_its_options_and_lowers_the_objective(config, tmp_pa
     given = PETSc.Options().getAll()
     translate_grid_sequence()
     stages = stage_names()
-    deep = ("-net_depth", 9, "-problem_samples", 40) if given.get("problem") == "spirals" else ()
+    small = SMALL.get(given.get("problem"), ())
     method = "snes" if "snes_type" in given else "tao"
     limits = [f"-{stage}_{method}_max_it" for stage in stages] or [f"-{method}_max_it"]
     budget = [word for limit in limits for word in (limit, 4)]
+    local = ("-sub_tao_max_it", 5) if "sub_tao_max_it" in given else ()
     clear_options()
-    ended = command("-options_file", config, *TINY, *deep, *budget, "-out_dir", tmp_path / "run")
+    ended = command("-options_file", config, *TINY, *small, *local, *budget, "-out_dir", tmp_path / "run")
     assert ended.code == 0, ended.err
     assert "note:" not in ended.out
     objective = column(tmp_path / "run", "objective")
