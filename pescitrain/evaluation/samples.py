@@ -20,7 +20,7 @@ from pescitrain.evaluation.shares import draw_share, order_by_subdomain
 from pescitrain.geometry import Box, Domain, PointSequence, PointSet, Sampling
 from pescitrain.networks.components import VALUE, Component, Components
 from pescitrain.networks.device import at_home, device_of, on_device
-from pescitrain.networks.jets import jet_of_function
+from pescitrain.networks.jets import jet_of_fixed_function
 from pescitrain.networks.network import Network
 from pescitrain.problem.discrete import Discrete, DiscreteOperator
 from pescitrain.problem.field import Coordinates, Field, Normal
@@ -366,8 +366,8 @@ def _constant_part(
         base = factor = None
         if lifting is not None:
             used = [surrogate.field_names.index(name) for name in samples.columns]
-            base = jet_of_function(lifting.base, x, components)[:, used].contiguous()
-            factor = jet_of_function(lifting.factor, x, components)
+            base = jet_of_fixed_function(lifting.base, x, components)[:, used].contiguous()
+            factor = jet_of_fixed_function(lifting.factor, x, components)
             if lifting.outputs is None:
                 factor = factor[:, used].contiguous()
             for what, jet in (("base", base), ("factor", factor)):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pescitrain.networks.activations import ACTIVATIONS
 from pescitrain.networks.components import Components
-from pescitrain.networks.jets import activate, jet_of_function, seed
+from pescitrain.networks.jets import activate, jet_of_fixed_function, seed
 from pescitrain.networks.tape import Tape
 
 
@@ -39,7 +39,7 @@ class Network(nn.Module):
         """The jet (C, e, M) of the embedded coordinates x (M, d): constant as long as the points are."""
         if isinstance(self.embedding, ScaleToUnitBox):
             return self.embedding.jet(x, components)
-        return jet_of_function(self.embedding, x, components)
+        return jet_of_fixed_function(self.embedding, x, components)
 
     def forward_jet(
         self, jet: Tensor, components: Components, tape: Tape, first: int = 0, last: int | None = None

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from toys import derivative
 
 from pescitrain.networks import ACTIVATIONS, Components, Laplacian
-from pescitrain.networks.jets import activate, affine, divide, jet_of_function, multiply, seed
+from pescitrain.networks.jets import activate, affine, divide, jet_of_fixed_function, jet_of_function, multiply, seed
 
 PLAIN = {"tanh": torch.tanh, "sin": torch.sin, "gelu": torch.nn.functional.gelu, "identity": lambda z: z}
 EVERYTHING = Components.closed([(0, 0, 1, 1), (0, 0, 0, 0), (0, 1, 2), (2,), Laplacian((0, 1, 2)), Laplacian((0, 1))])
@@ -39,16 +39,26 @@ def jet_by_reverse_mode(function, x, components):
     return torch.stack([torch.func.vmap(derivative(at_point, c))(x).expand(len(x), -1).T for c in components])
 
 
+@pytest.mark.parametrize("jet_of", [jet_of_function, jet_of_fixed_function])
 @pytest.mark.parametrize("components", [EVERYTHING, Components.closed([]), Components.closed([(1,)])])
-def test_the_jet_of_a_function_is_its_nested_derivatives(components):
+def test_the_jet_of_a_function_is_its_nested_derivatives(components, jet_of):
     x = points()
-    torch.testing.assert_close(
-        jet_of_function(inner, x, components), jet_by_reverse_mode(inner, x, components), **TOLERANCE
-    )
+    torch.testing.assert_close(jet_of(inner, x, components), jet_by_reverse_mode(inner, x, components), **TOLERANCE)
 
 
-def test_the_jet_of_a_function_that_is_constant_has_zero_derivatives():
-    jet = jet_of_function(lambda x: torch.full_like(x[:, :1], 2.0), points(), EVERYTHING)
+def test_the_jet_of_a_fixed_function_is_finite_where_reverse_mode_is_not():
+    def root(x):
+        return torch.where(x[:, :1] > 0.0, x[:, :1] ** 0.5, 3.0 * x[:, :1])
+
+    x = torch.tensor([[0.0, 1.0, 1.0], [4.0, 1.0, 1.0]], dtype=torch.float64)
+    jet = jet_of_fixed_function(root, x, Components.closed([(0,)]))
+    torch.testing.assert_close(jet[:, 0], torch.tensor([[0.0, 2.0], [3.0, 0.25]], dtype=torch.float64))
+    assert not jet.requires_grad
+
+
+@pytest.mark.parametrize("jet_of", [jet_of_function, jet_of_fixed_function])
+def test_the_jet_of_a_function_that_is_constant_has_zero_derivatives(jet_of):
+    jet = jet_of(lambda x: torch.full_like(x[:, :1], 2.0), points(), EVERYTHING)
     assert torch.equal(jet[0], torch.full((1, 3), 2.0, dtype=torch.float64))
     assert not jet[1:].any()
 
