@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
+from typing import TYPE_CHECKING
 
 import numpy as np
 from mpi4py import MPI
@@ -12,9 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from petsc4py import PETSc
 
 from pescitrain.errors import SnapshotError
-from pescitrain.problem import OperatorData
 from pescitrain.snapshots.entries import communicator, entries_of
 from pescitrain.snapshots.files import Content, read_content, write_content
+
+if TYPE_CHECKING:
+    from pescitrain.problem import OperatorData
 
 Array = NDArray[np.float64]
 Collect = Callable[[PETSc.TS, int, float, PETSc.Vec], None]
@@ -203,6 +206,8 @@ class Snapshots:
             raise SnapshotError("snapshots: there are none yet; append some")
         if self._data is None or len(self._data) != len(self):  # a problem asks for it again and again
             spread = self.comm if self.comm.size > 1 else None
+            from pescitrain.problem import OperatorData  # PyTorch, which a simulation that only collects does without
+
             self._data = OperatorData(self.inputs, self.locations, self.values, spread)
         return self._data
 

@@ -16,6 +16,11 @@ print("loaded:", *(name for name in {names} if name in sys.modules))
 """
 
 
+def test_a_simulation_that_collects_snapshots_does_without_torch():
+    script = "import sys; from pescitrain import Snapshots; print('torch' in sys.modules)"
+    assert program([sys.executable, "-c", script]).out == "False\n"
+
+
 @pytest.mark.parametrize("words", ["-problem burgers -bc_enforce hard", "-problem poisson2d -net_type subdomain"])
 def test_what_is_not_needed_is_not_loaded(tmp_path, words):
     script = PROGRAM.format(names=HEAVY)
