@@ -21,7 +21,7 @@ class CurvatureMemory(Protocol):
         ...
 
     def forget(self) -> bool:
-        """Drop everything; returns whether there was anything."""
+        """Drop everything; returns whether the last direction came of anything but the gradient."""
         ...
 
 

@@ -84,6 +84,7 @@ class LimitedMemoryBFGS:
         self.history, self.momentum, self.curvature, self.first_step = 10, 1.0, 1e-12, 1.0
         self.pairs: SecantPairs | None = None
         self.velocity: Array | None = None
+        self._fresh = True  # the last direction came of the gradient alone
 
     def create(self, tao: PETSc.TAO) -> None:
         """TAO's line search takes the step."""
@@ -117,6 +118,7 @@ class LimitedMemoryBFGS:
 
     def aim(self, gradient: PETSc.Vec, direction: PETSc.Vec) -> float:
         """The momentum-averaged direction. Collective."""
+        self._fresh = not self._known.steps and self.velocity is None
         direction.setArray(self._direction(gradient.array_r))
         return 1.0
 
@@ -125,11 +127,10 @@ class LimitedMemoryBFGS:
         self._known.add(step.array_r, change.array_r)
 
     def forget(self) -> bool:
-        """Drop the pairs and the velocity."""
-        known = bool(self._known.steps) or self.velocity is not None
+        """Drop the pairs and the velocity; returns whether the last direction came of any."""
         self._known.clear()
         self.velocity = None
-        return known
+        return not self._fresh
 
     def _direction(self, g: Array) -> Array:
         """Of the line search, local. Collective."""

@@ -140,3 +140,25 @@ def test_where_no_step_is_found_it_begins_anew_without_pairs(comm, monkeypatch):
     assert len(iterates) == 7
     assert Cliff.asked == [0, 1, 2, 0, 1, 2, 3]
     assert all(later < earlier for earlier, later in pairwise(objectives))
+
+
+class Wall(LimitedMemoryBFGS):
+    """All of its directions from the third on lead uphill."""
+
+    asked: ClassVar[list[int]] = []
+
+    def aim(self, gradient, direction):
+        self.asked.append(len(self.pairs.steps))
+        unit = super().aim(gradient, direction)
+        if len(self.asked) >= 3:
+            direction.scale(-1.0)
+        return unit
+
+
+def test_where_there_is_no_descent_at_all_it_ends_where_it_was(comm, monkeypatch):
+    monkeypatch.setattr("pescitrain.solvers.lbfgs.LimitedMemoryBFGS", Wall)
+    monkeypatch.setattr(Wall, "asked", [])
+    iterates, outcome, _ = run(comm, (6,), tao_lbfgs_momentum=0.9)
+    assert (outcome.reason, outcome.iterations) == ("DIVERGED_LS_FAILURE", 2)
+    assert Wall.asked == [0, 1, 2, 0]
+    assert len(iterates) == 3
