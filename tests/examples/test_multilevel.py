@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,7 @@ def work_of(monkeypatch):
         )  # charged.py replaces them; they come back after the test
 
     def run(folder, *words):
-        monkeypatch.setattr(commands, "main", partial(charged.main, "none"))
+        monkeypatch.setattr(commands, "main", lambda arguments, _: charged.main("none", arguments))
         ended = command(*SPIRALS, *words, "-out_dir", folder)
         assert ended.code == 0, ended.err
         return [float(line.split(",")[0]) for line in (folder / "work.csv").read_text().split()], summary(folder)
