@@ -12,6 +12,7 @@ iterations of the peer.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import sys
@@ -24,6 +25,7 @@ petsc4py.init([sys.argv[0], *sys.argv[3:]])
 
 import numpy as np
 import torch
+import torch._dynamo  # the first step of an optimiser of torch would load it while the clock runs
 from numpy.typing import NDArray
 from petsc4py import PETSc
 from scipy.optimize import minimize
@@ -258,7 +260,6 @@ def deepxde_nncg(training: Training) -> None:
 
 
 def _deepxde(training: Training, newton: bool) -> None:
-    os.environ["DDE_BACKEND"] = "pytorch"
     import deepxde as dde  # pyright: ignore[reportMissingImports]
 
     setup, problem, name = training.setup, training.setup.problem, read(ProblemOptions).problem
@@ -353,6 +354,15 @@ METHODS: dict[str, Callable[[Training], None]] = {
 }
 
 
+PACKAGES = {
+    "scimba_ssbroyden": "scimba_torch.optimizers.ssbroyden",
+    "scimba_eng": "scimba_torch.numerical_solvers.elliptic_pde.pinns",
+    "deepxde": "deepxde",
+    "deepxde_nncg": "deepxde",
+}
+"""What a method loads, before the clock runs."""
+
+
 def main() -> None:
     """Train until the time is up, or until the method moves no more."""
     set_default("options_left", False)  # options of other methods may be among the words
@@ -360,6 +370,9 @@ def main() -> None:
     settings = read(Settings, defaults=kind.defaults)
     torch.set_num_threads(settings.torch_threads)
     training = Training(build(create_problem(kind), settings, PETSc.COMM_WORLD), settings)
+    if METHOD in PACKAGES:
+        os.environ["DDE_BACKEND"] = "pytorch"
+        importlib.import_module(PACKAGES[METHOD])
     training.clock.start()
     training.look(training.theta.detach().numpy())
     with contextlib.suppress(TimeIsUpError):
