@@ -38,9 +38,9 @@ def test_a_host_solves_without_us(tmp_path):
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_later_solves_start_from_what_earlier_ones_taught(tmp_path, ranks):
-    words = "-size 11 -solves 40 -tests 8 -pescitrain_tao_max_it 50".split()
+    words = "-size 17 -solves 60 -tests 10 -pescitrain_tao_max_it 80".split()
     out = ran(HOSTS / "bratu_sweep.py", *words, cwd=tmp_path, ranks=ranks)
-    assert number(r"([\d.]+) saved", out) > 0.9  # measured 1.25; with 100 solves, 33 × 33 nodes, 200 iterations 2.3
+    assert number(r"([\d.]+) saved", out) > 1.5  # measured 1.8; with 100 solves, 33 × 33 nodes and 200 iterations 2.3
 
 
 def test_the_lines_that_couple_the_sweep_are_few():

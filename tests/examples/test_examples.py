@@ -35,14 +35,14 @@ def example(name):
 
 def test_reaction_diffusion_agrees_with_finite_elements_on_the_same_mesh(tmp_path):
     rate = 2.0  # not the default: the option of the problem reaches the equation
-    words = ("-problem", EXAMPLES / "reaction_diffusion.py", "-problem_rate", rate, "-tao_max_it", 150)
+    words = ("-problem", EXAMPLES / "reaction_diffusion.py", "-problem_rate", rate, "-tao_max_it", 250)
     ended = command(*words, *SMALL.split(), "-out_dir", tmp_path / "run")
     assert ended.code == 0, ended.err
     mesh = Mesh.read(str(ROOT / "meshes" / "plate_with_hole.msh"))
     c = reaction_diffusion(mesh, rate, "hole")
     found = load_model(tmp_path / "run")(torch.from_numpy(mesh.nodes.copy())).numpy()[:, 0]
     assert c.min() < 0.6  # a good part has reacted away: c = 1 would be far off
-    assert np.linalg.norm(found - c) < 1e-2 * np.linalg.norm(c)  # 5.1e-3, 5.2e-3, 3.2e-3 for the seeds 0, 1, 2
+    assert np.linalg.norm(found - c) < 5e-3 * np.linalg.norm(c)
 
 
 def test_the_rod_gives_away_its_coefficients_from_noisy_readings(tmp_path):

@@ -50,11 +50,11 @@ def test_the_problem_of_the_readme_trains(tmp_path):
     (code,) = [block for block in PYTHON if "class Membrane" in block]
     (tmp_path / "membrane.py").write_text(code)
     where = f"{tmp_path / 'membrane.py'}:Membrane"
-    options = "-mesh plate_with_hole.msh -tao_max_it 60 -net_width 12 -net_depth 3 -out_pictures false -out_model false"
+    options = "-mesh plate_with_hole.msh -tao_max_it 100 -out_pictures false -out_model false"
     ended = command("-problem", where, *options.split(), "-out_dir", tmp_path / "run")
     assert ended.code == 0, ended.err
-    # 2.9e-3, 4.9e-3, 2.0e-3 for the seeds 0, 1, 2; 1 without training.
-    assert summary(tmp_path / "run")["rel_l2"] < 1e-2
+    # 6.8e-4, 3.8e-4, 1.3e-3 for the seeds 0, 1, 2.
+    assert summary(tmp_path / "run")["rel_l2"] < 3e-3
 
 
 def test_the_lines_about_snapshots_are_those_of_the_example():

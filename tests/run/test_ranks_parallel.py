@@ -85,9 +85,19 @@ PATHS: dict[str, tuple[object, ...]] = {
 ROUNDING = 1e-6
 """Sums over ranks are added in another order, and every step magnifies what they round."""
 
+LESS_ROUNDING = {
+    "classification, batches": 1e-9,
+    "an operator, branch and trunk as blocks": 1e-9,
+    "nested networks": 1e-8,
+    "regression, blmvm": 1e-7,
+    "regression, lm": 1e-7,
+    "regression, trlsr1": 1e-7,
+}
+"""Where few steps, or steps of a fixed length, magnify it less."""
 
-def compare(words, folder, comm):
-    """Train on all ranks together, and on each alone."""
+
+def compare(words, folder, comm, rounding):
+    """Train on all ranks together, and on each alone; returns what they come to."""
     together, alone = folder / "together", folder / f"alone{comm.rank}"
     ended = command(*words, "-out_error_interval", 1, "-out_dir", together)
     assert ended.code == 0, ended.err
@@ -95,16 +105,18 @@ def compare(words, folder, comm):
     assert ended.code == 0, ended.err
     comm.barrier()  # rank 0 has written
     for name in ("objective", "rel_l2"):
-        np.testing.assert_allclose(column(together, name), column(alone, name), rtol=ROUNDING)
+        np.testing.assert_allclose(column(together, name), column(alone, name), rtol=rounding)
     first, *_, last = column(alone, "objective")
     assert last < first
-    assert (summary(together)["ranks"], summary(alone)["ranks"]) == (comm.size, 1)
+    both = summary(together), summary(alone)
+    assert [found["ranks"] for found in both] == [comm.size, 1]
+    return both
 
 
 @pytest.mark.parallel(2, 3)
 @pytest.mark.parametrize("name", PATHS)
 def test_several_ranks_take_the_path_of_one(comm, tmp_path, name):
-    compare(PATHS[name], tmp_path, comm)
+    compare(PATHS[name], tmp_path, comm, LESS_ROUNDING.get(name, ROUNDING))
 
 
 @pytest.fixture
@@ -125,7 +137,8 @@ def snapshots(comm, tmp_path):
 @pytest.mark.parametrize("trunk", ["-data_patience 3", "-net_trunk pod -net_basis 6"])
 def test_several_ranks_learn_an_operator_from_snapshots_alike(comm, tmp_path, snapshots, trunk):
     words = "-problem deeponet -net_width 8 -net_depth 1 -tao_max_it 15 -out_pictures false -out_model false".split()
-    compare((*words, *trunk.split(), "-data_file", snapshots), tmp_path, comm)
+    together, alone = compare((*words, *trunk.split(), "-data_file", snapshots), tmp_path, comm, 1e-7)
+    assert together["test_rel_l2"] == pytest.approx(alone["test_rel_l2"], rel=1e-5)
 
 
 @pytest.mark.parallel(2, 3)
@@ -139,7 +152,7 @@ def test_points_that_moved_on_several_ranks_go_on_on_one(comm, tmp_path):
     for more, folder in ((("-ckpt_restart", together / "checkpoint"), rest), ((), alone)):
         assert command(*words, "-tao_max_it", 14, *more, "-out_dir", folder, comm=MPI.COMM_SELF).code == 0
     for name in ("objective", "gradient_norm"):
-        np.testing.assert_allclose(column(rest, name), column(alone, name), rtol=ROUNDING)
+        np.testing.assert_allclose(column(rest, name), column(alone, name), rtol=1e-7)
 
 
 FAILS = """from mpi4py import MPI

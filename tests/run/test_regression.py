@@ -29,19 +29,7 @@ def test_derivatives_are_those_of_several_quantities():
 
 def test_nested_networks_and_batches_know_the_quantities(tmp_path):
     words = ("-problem", "diffusion_absorption", "-problem_samples", 60, "-problem_tests", 20, "-net_depth", 5)
-    nested = (
-        "-hier_nested",
-        "-hier_type",
-        "depth",
-        "-tao_type",
-        "adam",
-        "-sample_batch",
-        20,
-        "-tao_max_it",
-        5,
-        "-out_model",
-        "false",
-    )
+    nested = "-hier_nested -hier_type depth -tao_type adam -sample_batch 20 -tao_max_it 5 -out_model false".split()
     assert command(*words, *nested, "-out_dir", tmp_path / "run").code == 0
     assert np.isfinite(column(tmp_path / "run", "objective")).all()
 

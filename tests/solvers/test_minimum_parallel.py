@@ -18,9 +18,8 @@ SOLVERS = {"tao": TaoSolver, "snes": SnesSolver}
 # Methods of first order that creep: the options that make them arrive, and how near.
 SPECIAL = {
     "adagrad": ({"tao_adagrad_lr": 0.2, "tao_max_it": 1500}, 1e-5),
-    # The long way to the end is that of adagrad: these arrive within 4e-3 and 6e-3 from a distance of 1.7.
-    "mladagrad": ({"tao_mladagrad_lr": 0.4, "tao_max_it": 600}, 1e-2),
-    "asadagrad": ({"tao_asadagrad_lr": 0.5, "tao_max_it": 200}, 1e-2),
+    "mladagrad": ({"tao_mladagrad_lr": 0.2, "tao_max_it": 1500}, 1e-5),
+    "asadagrad": ({"tao_asadagrad_lr": 0.2, "tao_max_it": 1500}, 1e-5),
     "adam": ({"tao_adam_lr": 0.2, "tao_adam_decay": 0.99, "tao_max_it": 600}, 1e-4),
     "sgd": ({"tao_sgd_lr": 0.05, "tao_max_it": 500}, 1e-5),
     "nrichardson": ({}, 2e-5),
