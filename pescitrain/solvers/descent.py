@@ -16,8 +16,8 @@ class CurvatureMemory(Protocol):
         """Write the direction of the search; returns what a step of length 1 along it is told as."""
         ...
 
-    def learn(self, step: PETSc.Vec, change: PETSc.Vec, slope: float) -> None:
-        """Take in a step and the change of the gradient along it; ``slope``: −α pᵀ∇φ, α p the step, ∇φ at its start."""
+    def learn(self, step: PETSc.Vec, change: PETSc.Vec, before: PETSc.Vec, length: float) -> None:
+        """Take in a step, its length, the change of the gradient along it, and the gradient before it."""
         ...
 
     def forget(self) -> bool:
@@ -52,11 +52,11 @@ def descend(tao: PETSc.TAO, memory: CurvatureMemory) -> None:
                 break
         if tao.getConvergedReason():
             break
-        objective = reached
+        objective, length = reached, unit * length
         step.waxpy(-1.0, start, x)
         change.waxpy(-1.0, before, gradient)
-        memory.learn(step, change, -unit * length * float(step.dot(before)))
-        report(tao, iteration, objective, gradient, unit * length)
+        memory.learn(step, change, before, length)
+        report(tao, iteration, objective, gradient, length)
     if not tao.getConvergedReason():
         tao.setConvergedReason(reasons.DIVERGED_MAXITS)
     for vec in vecs:

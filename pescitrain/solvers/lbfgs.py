@@ -122,7 +122,7 @@ class LimitedMemoryBFGS:
         direction.setArray(self._direction(gradient.array_r))
         return 1.0
 
-    def learn(self, step: PETSc.Vec, change: PETSc.Vec, slope: float) -> None:
+    def learn(self, step: PETSc.Vec, change: PETSc.Vec, before: PETSc.Vec, length: float) -> None:
         """Keep the pair. Collective."""
         self._known.add(step.array_r, change.array_r)
 

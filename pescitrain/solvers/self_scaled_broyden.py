@@ -78,9 +78,9 @@ class SelfScaledBroyden:
         direction.scale(-unit)
         return unit
 
-    def learn(self, step: PETSc.Vec, change: PETSc.Vec, slope: float) -> None:
+    def learn(self, step: PETSc.Vec, change: PETSc.Vec, before: PETSc.Vec, length: float) -> None:
         """Update H by s and y. Collective."""
-        curvature = slope  # sᵀH⁻¹s, as s = −α H ∇φ
+        curvature = -length * float(step.dot(before))  # sᵀH⁻¹s, as s = −α H ∇φ
         product = float(step.dot(change))  # yᵀs
         if product <= 0.0 or curvature <= 0.0:  # after a search that ended without Wolfe's conditions, or by rounding
             return

@@ -149,7 +149,8 @@ def test_a_pair_that_would_spoil_the_inverse_is_not_learned(comm, sign, same, fr
     inverse = (-3.0 if fresh else 3.0) * np.eye(layout.size)
     method.restore(layout, {"inverse": [inverse.reshape(-1)]})
     step, change = layout.vec_from(np.arange(1.0, 8.0)), layout.vec_from(sign * np.arange(2.0, 9.0))
-    method.learn(step, change, 1.0)
+    before = layout.vec_from(-np.arange(1.0, 8.0) / 140.0)  # −sᵀ∇φ = 1
+    method.learn(step, change, before, 1.0)
     assert (method.save(layout) == {}) == fresh
     if not fresh:
         assert np.array_equal(square(method.save(layout)), inverse) == same
