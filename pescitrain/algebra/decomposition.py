@@ -83,17 +83,22 @@ def _by_neighbours(
         raise OptionError(f"-part_overlap {overlap}: the overlap is a number of layers, 0 or more")
     blocks = decompose(layers, kind, count, 0)
     for _ in range(overlap):
-        blocks = [with_neighbours(block, layers, neighbours) for block in blocks]
+        blocks = with_neighbours(blocks, layers, neighbours)
     return blocks
 
 
-def with_neighbours(block: Block, layers: Sequence[Layer], neighbours: Sequence[NDArray[np.intp]]) -> Block:
-    """The block with the neighbours of its active layers for active ones too."""
+def with_neighbours(
+    blocks: Sequence[Block], layers: Sequence[Layer], neighbours: Sequence[NDArray[np.intp]]
+) -> list[Block]:
+    """The blocks with the neighbours of their active layers for active ones too."""
     starts = np.array([layer.start for layer in layers])
-    inside = np.unique(np.searchsorted(starts, block.active, side="right") - 1)
-    wider = np.unique(np.concatenate([inside, *(neighbours[number] for number in inside)]))
-    parts = [np.arange(layers[n].start, layers[n].stop, dtype=np.int32) for n in wider]
-    return replace(block, active=np.concatenate(parts))
+    result = []
+    for block in blocks:
+        inside = np.unique(np.searchsorted(starts, block.active, side="right") - 1)
+        wider = np.unique(np.concatenate([inside, *(neighbours[number] for number in inside)]))
+        parts = [np.arange(layers[n].start, layers[n].stop, dtype=np.int32) for n in wider]
+        result.append(replace(block, active=np.concatenate(parts)))
+    return result
 
 
 def _by_network(layers: list[Layer], count: int | None, overlap: int) -> list[Block]:

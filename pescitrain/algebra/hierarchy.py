@@ -44,11 +44,8 @@ class _Transfer:
 
 def finest_level(layout: ParameterLayout) -> Level:
     """The network that is trained."""
-    shapes = [
-        [tuple(e.parameter.shape) for e in layout.parameters.entries if layer.start <= e.start < layer.stop]
-        for layer in layout.layers
-    ]
-    return Level(layout, shapes)
+    entries_of = layout.parameters.entries_of
+    return Level(layout, [[tuple(e.parameter.shape) for e in entries_of(layer)] for layer in layout.layers])
 
 
 def coarsen(

@@ -104,7 +104,7 @@ class TwoLevelSchwarz:
             assert isinstance(layout, ParameterLayout)
             assert isinstance(blocks, list)
             assert isinstance(couplings, Couplings)
-            surrounded = [_surrounded(block, layout, couplings) for block in blocks]
+            surrounded = _surrounded(blocks, layout, couplings)
             self._basis = self._coarse_basis(linearization, layout, surrounded, matrix, shifted.shift)
         self._at = linearization
         self._update_coarse(matrix, f"{pc.getOptionsPrefix() or ''}two_level_coarse_")
@@ -243,8 +243,7 @@ class TwoLevelSchwarz:
             self._local.view(viewer)
 
 
-def _surrounded(block: Block, layout: ParameterLayout, couplings: Couplings) -> Block:
-    """A block with its overlap, or with its neighbours where it has none: alone it would see no coarse space."""
-    if len(block.active) > len(block.owned):
-        return block
-    return with_neighbours(block, layout.layers, couplings.neighbours)
+def _surrounded(blocks: list[Block], layout: ParameterLayout, couplings: Couplings) -> list[Block]:
+    """Blocks with their overlap, those that have none with their neighbours: alone they would see no coarse space."""
+    around = with_neighbours(blocks, layout.layers, couplings.neighbours)
+    return [own if len(own.active) > len(own.owned) else wider for own, wider in zip(blocks, around, strict=True)]

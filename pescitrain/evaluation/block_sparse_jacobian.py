@@ -38,6 +38,10 @@ class BlockSparseJacobian(ChunkJacobian):
 
     def __init__(self, groups: list[_Group], samples: int, count: int, parameters: Parameters) -> None:
         self._groups, self._parameters = groups, parameters
+        self._places: dict[str, list[tuple[_Group, int]]] = {}
+        for group in groups:
+            for a, entry in enumerate(group.entries):
+                self._places.setdefault(entry.name, []).append((group, a))
         self.samples, self.count = samples, count
         self.rows, self.entries = samples * count, parameters.entries
         self.device = parameters.device
@@ -113,18 +117,16 @@ class BlockSparseJacobian(ChunkJacobian):
 
     def _transposed_at(self, chosen: Tensor, entries: Sequence[Entry]) -> Tensor:
         """Columns of J, transposed, with the rows of the chosen samples (bool (N,)) alone."""
-        starts, total = {}, 0
-        for entry in entries:
-            starts[entry.name] = total
-            total += entry.stop - entry.start
         place = chosen.cumsum(0) - 1
+        total = sum(entry.stop - entry.start for entry in entries)
         result = torch.zeros(total, int(chosen.sum()), self.count, dtype=torch.float64, device=self.device)
-        for group in self._groups:
-            for a, entry in enumerate(group.entries):
-                if entry.name in starts:
-                    here = (group.present[a] & chosen[group.samples[a]]).nonzero()[:, 0]
-                    rows = result[starts[entry.name] :][: entry.stop - entry.start]
-                    rows.index_add_(1, place[group.samples[a, here]], group.values[a][:, here])
+        first = 0
+        for entry in entries:
+            last = first + entry.stop - entry.start
+            for group, a in self._places.get(entry.name, ()):
+                here = (group.present[a] & chosen[group.samples[a]]).nonzero()[:, 0]
+                result[first:last].index_add_(1, place[group.samples[a, here]], group.values[a][:, here])
+            first = last
         return result.flatten(1)
 
     def gram_factors(self, entries: Sequence[Entry], seen_by: Sequence[Entry] | None = None) -> Iterator[Tensor]:
@@ -134,11 +136,10 @@ class BlockSparseJacobian(ChunkJacobian):
 
     def _seen_by(self, entries: Sequence[Entry]) -> Tensor:
         """Which samples (N,) depend on some of these parameters."""
-        names, seen = {entry.name for entry in entries}, torch.zeros(self.samples, dtype=torch.bool, device=self.device)
-        for group in self._groups:
-            for entry, samples, present in zip(group.entries, group.samples, group.present, strict=True):
-                if entry.name in names:
-                    seen[samples[present]] = True
+        seen = torch.zeros(self.samples, dtype=torch.bool, device=self.device)
+        for entry in entries:
+            for group, a in self._places.get(entry.name, ()):
+                seen[group.samples[a][group.present[a]]] = True
         return seen
 
     def gram_diagonal(self) -> Tensor:

@@ -50,7 +50,7 @@ def find_couplings(
         level[places[name]] = last + np.repeat(np.arange(len(sizes)), sizes)
         last += len(sizes)
         for other, partner in networks.items():
-            row, column = network.overlapping(partner)
+            row, column = network.windows.overlapping(partner.windows)
             rows.append(places[name][row])
             columns.append(places[other][column])
     row, column = np.concatenate(rows), np.concatenate(columns)
@@ -62,9 +62,7 @@ def find_couplings(
             for first in term.networks:
                 for second in term.networks:
                     if first in networks and second in networks:
-                        met = _met_at_samples(term, first, second, len(places[first]), len(places[second]))
-                        comm.Allreduce(MPI.IN_PLACE, met, MPI.LOR)
-                        one, other = np.nonzero(met)
+                        one, other = _met_at_samples(term, first, second, len(places[first]), len(places[second]), comm)
                         joined = _pattern(places[first][one], places[second][other], shape)
                         matrix = matrix + overlap @ joined @ overlap
     everything = np.arange(len(layers))
@@ -85,18 +83,20 @@ def _rows(pattern: csr_array) -> Iterator[NDArray[np.intp]]:
         yield np.sort(pattern.indices[first:last]).astype(np.intp)
 
 
-def _met_at_samples(term: TermSamples, first: str, second: str, rows: int, columns: int) -> NDArray[np.bool_]:
-    """Which subdomains of two networks see one of this rank's samples together, from either side of a pair."""
-    met = np.zeros((rows, columns), dtype=bool)
+def _met_at_samples(
+    term: TermSamples, first: str, second: str, rows: int, columns: int, comm: MPI.Intracomm
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which subdomains of two networks see a sample together, from either side of a pair. Collective."""
+    met = [np.zeros(0, np.int64)]
     for chunk in term.chunks:
         seen = []
         for name, count in ((first, rows), (second, columns)):
             jets = chunk.embedded[name]
             assert isinstance(jets, SubdomainJets)
-            here = np.zeros((count, chunk.samples), dtype=np.float32)
-            present = on_host(jets.windows[0, :, 0]) > 0.0
-            numbers, points = on_host(jets.subdomains), on_host(jets.points)
-            here[np.broadcast_to(numbers[:, None], points.shape)[present], points[present] % chunk.samples] = 1.0
-            seen.append(here)
-        met |= seen[0] @ seen[1].T > 0.0
-    return met
+            here = on_host(jets.here)
+            numbers = np.broadcast_to(on_host(jets.subdomains)[:, None], here.shape)[here]
+            seen.append(_pattern(numbers, on_host(jets.points)[here] % chunk.samples, (count, chunk.samples)))
+        row, column = (seen[0] @ seen[1].T).nonzero()
+        met.append(np.unique(row.astype(np.int64) * columns + column))
+    one, other = np.divmod(np.unique(np.concatenate(comm.allgather(np.concatenate(met)))), columns)
+    return one, other

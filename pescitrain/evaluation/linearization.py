@@ -187,14 +187,17 @@ class Linearization:
             seeing = index_sets if seen_by is None else seen_by
             near = self._touched_here(seeing)
             selections, selected = (self._select([sets[i] for i in near]) for sets in (index_sets, seeing))
+            seen_in: dict[str, list[int]] = {}
+            for place, (seen, _) in enumerate(selected):
+                for entry in seen:
+                    seen_in.setdefault(entry.name, []).append(place)
             for chunk in self.chunks:
-                touched = {entry.name for entry in chunk.touched()}
-                for number, (entries, columns), (seen, _) in zip(near, selections, selected, strict=True):
-                    if any(entry.name in touched for entry in seen):
-                        if number not in sums:
-                            sums[number] = _Gram(len(index_sets[number]), kind)
-                        for factor in chunk.gram_factors(entries, seen):
-                            sums[number].add(factor if columns is None else factor[columns])
+                for place in sorted({place for e in chunk.touched() for place in seen_in.get(e.name, ())}):
+                    number, (entries, columns), (seen, _) = near[place], selections[place], selected[place]
+                    if number not in sums:
+                        sums[number] = _Gram(len(index_sets[number]), kind)
+                    for factor in chunk.gram_factors(entries, seen):
+                        sums[number].add(factor if columns is None else factor[columns])
         parts = [on_host(sums[i].matrix(device)) if i in sums else None for i in range(len(index_sets))]
         return sum_on_owners(self.comm, parts, [(len(indices),) * 2 for indices in index_sets], owners)
 

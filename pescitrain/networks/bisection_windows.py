@@ -83,32 +83,40 @@ class BisectionWindows(Windows):
         half = 0.5 * (upper - lower) + (value * unit if parts > 1 else 0.0)
         self.register_buffer("centers", torch.from_numpy(0.5 * (lower + upper)))
         self.register_buffer("half_widths", torch.from_numpy(half))
+        self._count_near()
+        self.register_load_state_dict_post_hook(lambda windows, _: windows._count_near())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(M, d) -> (M, S)."""
-        if len(self) == 1:
-            return x.new_ones(x.shape[0], 1)  # torch.export takes len as fixed
-        scaled = ((x.unsqueeze(1) - self.centers) / self.half_widths).clamp(-1.0, 1.0)
+    def _count_near(self) -> None:
+        """How many supports a point is in, at most: they all overlap each other."""
+        self._reach = int(np.bincount(self.overlapping(self)[0]).max())
+
+    def near(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Outside of all supports none is above zero."""
+        if len(self) == 1:  # torch.export takes len as fixed
+            return torch.zeros(1, x.shape[0], dtype=torch.int64, device=x.device), x.new_ones(1, x.shape[0])
+        scaled = ((x - self.centers.unsqueeze(1)) / self.half_widths.unsqueeze(1)).clamp(-1.0, 1.0)
         first, *others = (1.0 + torch.cos(math.pi * scaled)).square().unbind(2)
-        windows = math.prod(others, start=first)
-        total = windows.sum(1, keepdim=True)
-        return windows / torch.where(total > 0.0, total, 1.0)
+        windows, numbers = math.prod(others, start=first).topk(self._reach, dim=0)
+        total = windows.sum(0, keepdim=True)
+        return numbers, windows / torch.where(total > 0.0, total, 1.0)
 
-    def jet(self, x: Tensor, components: Components) -> Tensor:
+    def jet(self, x: Tensor, components: Components) -> tuple[Tensor, Tensor]:
+        numbers, values = self.near(x)
         if len(self) == 1:
-            return torch.cat([x.new_ones(1, 1, len(x)), x.new_zeros(len(components) - 1, 1, len(x))])
-        scaled = seed(x, components).unsqueeze(1).repeat(1, len(self), 1, 1)  # (C, S, d, M)
-        scaled[0] -= self.centers.unsqueeze(2)
-        windows, *others = activate(scaled / self.half_widths.unsqueeze(2), components, bump).unbind(2)
+            return numbers, torch.cat([values.unsqueeze(0), x.new_zeros(len(components) - 1, 1, len(x))])
+        numbers = numbers[: int((values > 0.0).sum(0).max())]  # the largest come first
+        scaled = seed(x, components).unsqueeze(1).repeat(1, len(numbers), 1, 1)  # (C, m, d, M)
+        scaled[0] -= self.centers[numbers].mT
+        windows, *others = activate(scaled / self.half_widths[numbers].mT, components, bump).unbind(2)
         for other in others:
             windows = multiply(windows, other, components)
         total = windows.sum(1, keepdim=True)
         total[0] = torch.where(total[0] > 0.0, total[0], 1.0)
-        return divide(windows, total, components)
+        return numbers, divide(windows, total, components)
 
     def owners(self, x: Tensor) -> Tensor:
         """(M, d) -> (M,): the number of the largest window at a point."""
-        return self(x).argmax(1)
+        return self.near(x)[0][0]
 
 
 def _bisect(centroids: Floats, parts: int) -> Integers:

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -81,6 +82,11 @@ class Parameters:
     def find(self, parameter: Tensor) -> Entry | None:
         """The entry of a module's parameter, or None where it is not in this vector."""
         raise NotImplementedError
+
+    def entries_of(self, layer: Layer) -> list[Entry]:
+        """The entries of one of the layers."""
+        first, last = (bisect_left(self.entries, end, key=attrgetter("start")) for end in (layer.start, layer.stop))
+        return self.entries[first:last]
 
     def frozen(self) -> Mapping[str, Tensor]:
         """Name -> value of what the networks have beside this vector."""
@@ -163,12 +169,11 @@ class RestrictedParameters(Parameters):
             return int(place[part.start]), int(place[part.start]) + part.stop - part.start
 
         self.layers, self.entries = [], []
-        starts = [entry.start for entry in whole.entries]
         for layer in whole.layers:
             if inside[layer.start : layer.stop].all():
                 start, stop = moved(layer)
                 self.layers.append(replace(layer, start=start, stop=stop))
-                for entry in whole.entries[bisect_left(starts, layer.start) : bisect_left(starts, layer.stop)]:
+                for entry in whole.entries_of(layer):
                     start, stop = moved(entry)
                     self.entries.append(replace(entry, start=start, stop=stop))
         if sum(layer.size for layer in self.layers) != len(active):

@@ -8,20 +8,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pescitrain.networks.components import Components
-from pescitrain.networks.device import on_host
 from pescitrain.networks.jets import activate, multiply
 from pescitrain.networks.network import Network
 from pescitrain.networks.tape import Tape
 from pescitrain.networks.windows import Windows
-
-AT_A_TIME = 1_000_000
-"""Pairs of supports that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,13 @@ class SubdomainJets:
         place[chosen] = torch.arange(len(chosen), device=chosen.device)
         moved = place[self.points]
         here = (moved >= 0) & self.here
-        jets = _compressed(self.subdomains, here, moved, self.inputs, self.windows, len(chosen))
+        jets = SubdomainJets.packed(
+            self.subdomains.unsqueeze(1).expand_as(here)[here],
+            moved[here],
+            self.inputs.movedim(2, 3)[:, here],
+            self.windows.movedim(2, 3)[:, here],
+            len(chosen),
+        )
         return jets if self.rest is None else replace(jets, rest=self.rest.index_select(2, chosen))
 
     def of(self, rows: Tensor) -> SubdomainJets:
@@ -73,45 +73,31 @@ class SubdomainJets:
             torch.cat([getattr(p, name).movedim(2, 3)[:, h] for p, h in zip(parts, entries, strict=True)], dim=1)
             for name in ("inputs", "windows")
         )
-        subdomains, rows, sizes = torch.unique(owners, return_inverse=True, return_counts=True)
-        order = torch.argsort(rows, stable=True)
-        rows = rows[order]
-        columns = torch.arange(len(rows), device=rows.device) - (sizes.cumsum(0) - sizes)[rows]
-        shape = (len(subdomains), int(sizes.max()) if len(sizes) else 0)
-        packed = points.new_zeros(shape)
-        packed[rows, columns] = points[order]
+        return cls.packed(owners, points, inputs, windows, count)
 
-        def packed_jet(values: Tensor) -> Tensor:
-            jet = values.new_zeros(len(values), *shape, values.shape[2])
-            jet[:, rows, columns] = values[:, order]
-            return jet.movedim(3, 2).contiguous()
-
-        return cls(subdomains, packed, packed_jet(inputs), packed_jet(windows), count)
+    @classmethod
+    def packed(cls, owners: Tensor, points: Tensor, inputs: Tensor, windows: Tensor, count: int) -> SubdomainJets:
+        """From entries: their subdomains and points (K,), the jets (C, K, d) of inputs and (C, K, 1) of windows."""
+        table = _Table(owners)
+        inputs, windows = (table.of(jet).movedim(3, 2).contiguous() for jet in (inputs, windows))
+        return cls(table.subdomains, table.of(points.unsqueeze(0))[0], inputs, windows, count)
 
 
-def _compressed(
-    subdomains: Tensor, here: Tensor, points: Tensor, inputs: Tensor, windows: Tensor, count: int
-) -> SubdomainJets:
-    """Only the entries (A, P) that are ``here``, moved to the front, in their order."""
-    used = here.any(1)
-    subdomains, here, points, inputs, windows = (
-        subdomains[used],
-        here[used],
-        points[used],
-        inputs[:, used],
-        windows[:, used],
-    )
-    longest = int(here.sum(1).max()) if len(here) else 0
-    order = torch.argsort(~here, dim=1, stable=True)[:, :longest]
-    valid = torch.gather(here, 1, order)
-    columns = order[None, :, None]
-    return SubdomainJets(
-        subdomains,
-        torch.where(valid, torch.gather(points, 1, order), 0),
-        torch.gather(inputs, 3, columns.expand(*inputs.shape[:3], -1)),
-        torch.gather(windows, 3, columns.expand(*windows.shape[:3], -1)) * valid[None, :, None],
-        count,
-    )
+class _Table:
+    """Entries (K,) of A subdomains in rows, those of one in their order: up to P, and zeros behind."""
+
+    def __init__(self, owners: Tensor) -> None:
+        self.subdomains, rows, sizes = torch.unique(owners, return_inverse=True, return_counts=True)
+        self._order = torch.argsort(rows, stable=True)
+        self._rows = rows[self._order]
+        self._columns = torch.arange(len(rows), device=rows.device) - (sizes.cumsum(0) - sizes)[self._rows]
+        self._shape = (len(sizes), int(sizes.max()) if len(sizes) else 0)
+
+    def of(self, values: Tensor) -> Tensor:
+        """(C, K, …) -> (C, A, P, …)."""
+        table = values.new_zeros(len(values), *self._shape, *values.shape[2:])
+        table[:, self._rows, self._columns] = values[:, self._order]
+        return table
 
 
 class SubdomainNetwork(Network):
@@ -171,25 +157,26 @@ class SubdomainNetwork(Network):
         return maps
 
     def forward(self, x: Tensor) -> Tensor:
-        h = (x.unsqueeze(0) - self.windows.centers.unsqueeze(1)) / self.windows.half_widths.unsqueeze(1)
+        numbers, windows = self.windows.near(x)  # (m, M)
+        h = (x - self.windows.centers[numbers]) / self.windows.half_widths[numbers]
         *hidden, (weight, bias) = self.affine_maps()
         for inner, shift in hidden:
-            h = self._activate(torch.baddbmm(shift.unsqueeze(1), h, inner.mT), None)
-        values = torch.baddbmm(bias.unsqueeze(1), h, weight.mT)  # (S, M, k)
-        return (self.windows(x).t().unsqueeze(2) * values).sum(0)
+            h = self._activate((inner[numbers] @ h.unsqueeze(3)).squeeze(3) + shift[numbers], None)
+        values = (weight[numbers] @ h.unsqueeze(3)).squeeze(3) + bias[numbers]  # (m, M, k)
+        return (windows.unsqueeze(2) * values).sum(0)
 
     def embed_jet(self, x: Tensor, components: Components) -> SubdomainJets:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Where each network is evaluated among the points x (M, d), with the windows and coordinates there."""
-        windows = self.windows.jet(x, components)  # (C, S, M)
-        here = windows[0] > 0.0
-        numbers = torch.arange(len(x), device=x.device).expand(len(here), -1)
-        inputs = x.new_zeros(len(components), len(here), x.shape[1], len(x))
-        inputs[0] = (x.t() - self.windows.centers.unsqueeze(2)) / self.windows.half_widths.unsqueeze(2)
+        numbers, windows = self.windows.jet(x, components)  # (m, M), (C, m, M)
+        points, slots = (windows[0].t() > 0.0).nonzero().unbind(1)
+        owners = numbers[slots, points]
+        half = self.windows.half_widths[owners]
+        inputs = x.new_zeros(len(components), *half.shape)
+        inputs[0] = (x[points] - self.windows.centers[owners]) / half
         for component, position in components.index.items():
             if isinstance(component, tuple) and len(component) == 1:
-                inputs[position, :, component[0]] = 1.0 / self.windows.half_widths[:, component[0], None]
-        everything = torch.arange(len(here), device=x.device)
-        return _compressed(everything, here, numbers, inputs, windows.unsqueeze(2), len(x))
+                inputs[position, :, component[0]] = 1.0 / half[:, component[0]]
+        return SubdomainJets.packed(owners, points, inputs, windows[:, slots, points].unsqueeze(2), len(x))
 
     def forward_jet(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, jet: SubdomainJets, components: Components, tape: Tape, first: int = 0, last: int | None = None
@@ -221,21 +208,6 @@ class SubdomainNetwork(Network):
     def layers(self) -> list[tuple[str, list[str]]]:
         """One subdomain after the other: each is a layer of θ."""
         return [(f"subdomain_{s}", [f"subdomains.{s}"]) for s in range(len(self.subdomains))]
-
-    def overlapping(self, other: SubdomainNetwork) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Which supports overlap with which of another network, or of this one: rows and columns of (S, S')."""
-        (centers, half), (others, widths) = (
-            (on_host(network.windows.centers), on_host(network.windows.half_widths)) for network in (self, other)
-        )
-        step = max(1, AT_A_TIME // len(others))
-        rows, columns = [], []
-        for first in range(0, len(centers), step):
-            part = slice(first, first + step)
-            apart, reach = np.abs(centers[part, None] - others), half[part, None] + widths
-            row, column = np.nonzero((apart < (1.0 - 1e-9) * reach).all(2))
-            rows.append(row + first)
-            columns.append(column)
-        return np.concatenate(rows), np.concatenate(columns)
 
     def level_sizes(self) -> list[int]:
         """Numbers of subdomains of the levels."""

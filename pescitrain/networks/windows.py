@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pescitrain.errors import OptionError
 from pescitrain.networks.components import Components
+from pescitrain.networks.device import on_host
 from pescitrain.networks.jets import activate, divide, multiply, seed
+
+AT_A_TIME = 1_000_000
+"""Pairs of supports that are looked at together."""
 
 
 class Windows(nn.Module):
-    """Smooth functions w_1 … w_S of a point, (M, d) -> (M, S), each with a support: one partition of unity, or several.
+    """Smooth functions w_1 … w_S of a point, each with a support: one partition of unity, or several.
 
     Attributes
     ----------
@@ -29,8 +34,20 @@ class Windows(nn.Module):
     def __len__(self) -> int:
         return len(self.centers)
 
-    def jet(self, x: Tensor, components: Components) -> Tensor:
-        """The jet (C, S, M) of :meth:`forward`."""
+    def forward(self, x: Tensor) -> Tensor:
+        """(M, d) -> (M, S): all windows."""
+        numbers, values = self.near(x)
+        return x.new_zeros(x.shape[0], len(self)).scatter_add(1, numbers.t(), values.t())
+
+    def near(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, d) -> numbers (m, M) and values (m, M) of the windows that points may be under; m does not depend on M.
+
+        No two numbers of a point are alike; windows that are left out are zero.
+        """
+        raise NotImplementedError
+
+    def jet(self, x: Tensor, components: Components) -> tuple[Tensor, Tensor]:
+        """Numbers (m, M) as of :meth:`near`, of which m may be less, and the jet (C, m, M) of these windows."""
         raise NotImplementedError
 
     def owners(self, x: Tensor) -> Tensor:
@@ -40,6 +57,21 @@ class Windows(nn.Module):
     def sizes(self) -> list[int]:
         """Subdomains of each partition of unity."""
         return [len(self)]
+
+    def overlapping(self, other: Windows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Which supports overlap with which of other windows, or of these: rows and columns of (S, S')."""
+        (centers, half), (others, widths) = (
+            (on_host(windows.centers), on_host(windows.half_widths)) for windows in (self, other)
+        )
+        step = max(1, AT_A_TIME // len(others))
+        rows, columns = [], []
+        for first in range(0, len(centers), step):
+            part = slice(first, first + step)
+            apart, reach = np.abs(centers[part, None] - others), half[part, None] + widths
+            row, column = np.nonzero((apart < (1.0 - 1e-9) * reach).all(2))
+            rows.append(row + first)
+            columns.append(column)
+        return np.concatenate(rows), np.concatenate(columns)
 
 
 def bump(z: Tensor, count: int) -> list[Tensor]:
@@ -79,6 +111,8 @@ class BoxWindows(Windows):
     OptionError     no overlap, or one that is larger than the domain
     """
 
+    _reach: int  # supports along an axis that a point may be in
+
     def __init__(self, lower: Sequence[float], upper: Sequence[float], shape: Sequence[int], overlap: float) -> None:
         super().__init__()
         if not overlap > 0.0:
@@ -91,6 +125,7 @@ class BoxWindows(Windows):
                 f"domain; choose at most {min(n for n in shape if n > 1)}"
             )
         self.shape = tuple(shape)
+        self._reach = math.ceil(1.0 + 2.0 * overlap - 1e-9)
         axes = []
         for axis, (low, high, count) in enumerate(zip(lower, upper, shape, strict=True)):
             ends, width = np.linspace(low, high, count + 1), (high - low) / count
@@ -103,40 +138,53 @@ class BoxWindows(Windows):
             grid = torch.meshgrid(*(values[part] for values in axes), indexing="ij")
             self.register_buffer(name, torch.stack(grid, dim=-1).reshape(-1, len(axes)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(M, d) -> (M, S); outside the box those of its nearest face."""
-        product = x.new_ones(x.shape[0], 1)  # torch.export takes len as fixed
+    def near(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Outside the box the windows of its nearest face."""
+        numbers = torch.zeros(1, x.shape[0], dtype=torch.int64, device=x.device)  # torch.export takes len as fixed
+        product = x.new_ones(1, x.shape[0])
         for axis, count in enumerate(self.shape):
             if count > 1:
-                product = (product.unsqueeze(2) * self._along(axis, x[:, axis]).unsqueeze(1)).flatten(1)
-        return product
+                chosen, scaled = self._along(axis, x[:, axis])
+                windows = (1.0 + torch.cos(math.pi * scaled.clamp(-1.0, 1.0))).square()
+                windows = windows / windows.sum(0, keepdim=True)
+                product = (product.unsqueeze(1) * windows).flatten(0, 1)
+                numbers = (count * numbers.unsqueeze(1) + chosen).flatten(0, 1)
+        return numbers, product
 
-    def _along(self, axis: int, x: Tensor) -> Tensor:
-        """(M,) -> (M, n): the windows of the intervals of one axis."""
+    def _inside(self, axis: int, x: Tensor) -> Tensor:
+        """Coordinates (M,), those outside of the box where the windows are as they are at its face."""
         centers, half = self.get_buffer(f"_centers_{axis}"), self.half_widths[0, axis]
-        inside = x.clamp(centers[0] - 0.99 * half, centers[-1] + 0.99 * half)
-        scaled = (inside.unsqueeze(1) - centers) / half
-        windows = (1.0 + torch.cos(math.pi * scaled.clamp(-1.0, 1.0))).square()
-        return windows / windows.sum(1, keepdim=True)
+        return x.clamp(centers[0] - 0.99 * half, centers[-1] + 0.99 * half)
 
-    def jet(self, x: Tensor, components: Components) -> Tensor:
+    def _along(self, axis: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(M,) -> (n, M): the intervals of one axis that points may be in, and where they are in them, scaled."""
+        centers, half = self.get_buffer(f"_centers_{axis}"), self.half_widths[0, axis]
+        count = min(self._reach, len(centers))
+        inside = self._inside(axis, x)
+        first = torch.ceil((inside - half - centers[0]) / (centers[1] - centers[0]))
+        chosen = first.clamp(0, len(centers) - count).long() + torch.arange(count, device=x.device).unsqueeze(1)
+        return chosen, (inside - centers[chosen]) / half
+
+    def jet(self, x: Tensor, components: Components) -> tuple[Tensor, Tensor]:
         coordinates = seed(x, components)
-        product = x.new_zeros(len(components), 1, x.shape[0])
+        numbers = torch.zeros(1, len(x), dtype=torch.int64, device=x.device)
+        product = x.new_zeros(len(components), 1, len(x))
         product[0] = 1.0
         for axis, count in enumerate(self.shape):
             if count > 1:
-                along = self._jet_along(axis, coordinates[:, axis], components)
+                chosen, along = self._jet_along(axis, coordinates[:, axis], components)
                 product = multiply(product.unsqueeze(2), along.unsqueeze(1), components).flatten(1, 2)
-        return product
+                numbers = (count * numbers.unsqueeze(1) + chosen).flatten(0, 1)
+        return numbers, product
 
-    def _jet_along(self, axis: int, x: Tensor, components: Components) -> Tensor:
-        """(C, M) -> (C, n, M): the windows of the intervals of one axis."""
-        centers, half = self.get_buffer(f"_centers_{axis}"), self.half_widths[0, axis]
-        inside = x[0].clamp(centers[0] - 0.99 * half, centers[-1] + 0.99 * half)
-        scaled = (x * (inside == x[0])).unsqueeze(1).repeat(1, len(centers), 1)
-        scaled[0] = inside - centers.unsqueeze(1)
-        windows = activate(scaled / half, components, bump)
-        return divide(windows, windows.sum(1, keepdim=True), components)
+    def _jet_along(self, axis: int, x: Tensor, components: Components) -> tuple[Tensor, Tensor]:
+        """(C, M) -> (n, M), (C, n, M): the intervals of one axis that points may be in, and their windows."""
+        chosen, places = self._along(axis, x[0])
+        moving = x * (self._inside(axis, x[0]) == x[0])
+        scaled = (moving / self.half_widths[0, axis]).unsqueeze(1).repeat(1, len(chosen), 1)
+        scaled[0] = places
+        windows = activate(scaled, components, bump)
+        return chosen, divide(windows, windows.sum(1, keepdim=True), components)
 
     def owners(self, x: Tensor) -> Tensor:
         """(M, d) -> (M,): the number of the box without overlap that a point is in."""
@@ -162,12 +210,19 @@ class Levels(Windows):
         for name in ("centers", "half_widths"):
             self.register_buffer(name, torch.cat([getattr(level, name) for level in levels]))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(M, d) -> (M, S) of all levels."""
-        return torch.cat([level(x) for level in self.levels], dim=1)
+    def near(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Of all levels."""
+        numbers, values = zip(*(level.near(x) for level in self._each()), strict=True)
+        return self._joined(numbers), torch.cat(values)
 
-    def jet(self, x: Tensor, components: Components) -> Tensor:
-        return torch.cat([level.jet(x, components) for level in self._each()], dim=1)
+    def jet(self, x: Tensor, components: Components) -> tuple[Tensor, Tensor]:
+        numbers, jets = zip(*(level.jet(x, components) for level in self._each()), strict=True)
+        return self._joined(numbers), torch.cat(jets, dim=1)
+
+    def _joined(self, numbers: Sequence[Tensor]) -> Tensor:
+        """Numbers of windows of each level as numbers of all."""
+        first = [0, *accumulate(self._sizes)]
+        return torch.cat([own + before for own, before in zip(numbers, first, strict=False)])
 
     def _each(self) -> Iterator[Windows]:
         for level in self.levels:

@@ -20,6 +20,14 @@ def windows(overlap=0.5, *shapes):
     return levels[0] if len(levels) == 1 else Levels(levels)
 
 
+def whole_jet(one, x, components):
+    """The jet (C, S, M) of all windows."""
+    numbers, jets = one.jet(x, components)
+    assert (numbers.sort(0)[0].diff(dim=0) > 0).all()  # no two of a point alike
+    index = numbers.expand(len(components), *numbers.shape)
+    return jets.new_zeros(len(components), len(one), len(x)).scatter_add(1, index, jets)
+
+
 def points(count=50, seed=0):
     unit = torch.rand(count, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return torch.tensor(LOWER) + unit * (torch.tensor(UPPER) - torch.tensor(LOWER))
@@ -27,6 +35,20 @@ def points(count=50, seed=0):
 
 def network(parts=None, outputs=2):
     return SubdomainNetwork(parts or windows(), outputs, 5, 2, generator=torch.Generator().manual_seed(1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(overlap=st.floats(0.05, 2.5), count=st.integers(3, 30), reach=st.floats(0.5, 2.0), seed=st.integers(0, 99))
+def test_no_window_is_left_out(overlap, count, reach, seed):
+    """All of them as they are defined, outside of the box as well; points on the ends of supports among others."""
+    one = BoxWindows((0.0,), (1.0,), (count,), overlap)
+    edges = torch.cat([one.centers - one.half_widths, one.centers + one.half_widths])
+    x = torch.cat([reach * torch.rand(40, 1, generator=torch.Generator().manual_seed(seed)).double() - 0.3, edges])
+    half = one.half_widths[0, 0]
+    inside = x.clamp(one.centers[0, 0] - 0.99 * half, one.centers[-1, 0] + 0.99 * half)
+    expected = (1.0 + torch.cos(np.pi * ((inside - one.centers.t()) / half).clamp(-1.0, 1.0))).square()
+    torch.testing.assert_close(one(x), expected / expected.sum(1, keepdim=True), rtol=1e-12, atol=1e-30)
+    assert len(one.near(x)[0]) <= 2.0 * overlap + 2.0
 
 
 @settings(max_examples=30, deadline=None)
@@ -46,7 +68,7 @@ def test_windows_add_up_to_one_and_end_with_their_support(overlap, rows, columns
 def test_the_derivatives_of_windows_are_continuous_at_the_ends_of_their_support():
     one = BoxWindows((0.0,), (1.0,), (2,), 0.4)  # the first ends at 0.7, the second begins at 0.3
     wanted = Components.closed([(0, 0, 0)])
-    at = one.jet(torch.tensor([[0.3], [0.7]], dtype=torch.float64), wanted)
+    at = whole_jet(one, torch.tensor([[0.3], [0.7]], dtype=torch.float64), wanted)
     torch.testing.assert_close(at[1:], torch.zeros_like(at[1:]))
     torch.testing.assert_close(at[0], torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64))
 
@@ -69,7 +91,7 @@ def test_jets_of_windows_are_their_nested_derivatives(rows, columns, overlap, re
     for components in (MIXED, Components.closed([()])):
         expected = jet_of_function(one, x, components)
         scale = (1.0 + rows + columns) ** 4 / overlap**4  # of a fourth derivative
-        torch.testing.assert_close(one.jet(x, components), expected, rtol=1e-10, atol=1e-13 * scale)
+        torch.testing.assert_close(whole_jet(one, x, components), expected, rtol=1e-10, atol=1e-13 * scale)
 
 
 @pytest.mark.parametrize("shapes", [((3, 4),), ((1, 1), (2, 3)), ((1, 1),)])
@@ -132,10 +154,9 @@ def test_no_overlap_and_too_much_of_it_are_refused(overlap, sentence):
 
 def test_supports_that_overlap_are_found_in_any_number_of_steps(monkeypatch):
     windows = BoxWindows((0.0, 0.0), (1.0, 2.0), (4, 3), 0.3)
-    network = SubdomainNetwork(windows, 1, 2, 1)
     half, centers = windows.half_widths, windows.centers
     expected = ((centers[:, None] - centers).abs() < 0.999 * (half[:, None] + half)).all(2)
     for at_a_time in (1, 30, 10**6):
-        monkeypatch.setattr("pescitrain.networks.subdomain.AT_A_TIME", at_a_time)
-        rows, columns = network.overlapping(network)
+        monkeypatch.setattr("pescitrain.networks.windows.AT_A_TIME", at_a_time)
+        rows, columns = windows.overlapping(windows)
         assert torch.equal(torch.as_tensor(np.stack([rows, columns], axis=1)), expected.nonzero())
