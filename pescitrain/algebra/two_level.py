@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from petsc4py import PETSc
@@ -23,6 +26,10 @@ TYPES = ("deflation", "additive")
 
 RIDGE = 1e-10
 """The least shift of the local eigenproblems, relative to the largest entry of the diagonal: S is singular."""
+
+
+LOCAL_NUMBERS = 16_000_000
+"""In the matrices of the local eigenproblems that a rank has at a time."""
 
 
 class TwoLevelSchwarz:
@@ -135,17 +142,17 @@ class TwoLevelSchwarz:
         shift: float,
     ) -> PETSc.Mat:
         """P (n, K), sparse: the columns of a block are zero but on its own parameters. Collective."""
-        owners = [layout.owner(int(block.owned[0])) for block in blocks]
-        local = linearization.gauss_newton_blocks(
-            [block.active for block in blocks], owners, seen_by=[block.owned for block in blocks]
-        )
         diagonal = matrix.getDiagonal()
         ridge = max(shift, RIDGE * max(diagonal.max()[1], float(np.finfo(float).tiny)))
         diagonal.destroy()
         mine = []
-        for block, part in zip(blocks, local, strict=True):
-            if part is not None:
-                mine.append((block, self._eigenvectors(block, part, ridge)))
+        for some, owners in _at_a_time(blocks, layout):
+            local = linearization.gauss_newton_blocks(
+                [block.active for block in some], owners, seen_by=[block.owned for block in some]
+            )
+            for block, part in zip(some, local, strict=True):
+                if part is not None:
+                    mine.append((block, self._eigenvectors(block, part, ridge)))
         counts = [vectors.shape[1] for _, vectors in mine]
         comm = layout.mpi_comm
         first = comm.exscan(sum(counts)) or 0
@@ -241,6 +248,19 @@ class TwoLevelSchwarz:
         viewer.printfASCII(f"  two-level Schwarz: type={self.type} coarse space of {size}\n")
         if self._local is not None:
             self._local.view(viewer)
+
+
+def _at_a_time(blocks: list[Block], layout: ParameterLayout) -> Iterator[tuple[list[Block], list[int]]]:
+    """Blocks and their owners, of each rank so many at a time that it never has more than some local matrices."""
+    owners = [layout.owner(int(block.owned[0])) for block in blocks]
+    most = max(1, LOCAL_NUMBERS // max(len(block.active) ** 2 for block in blocks))
+    met: Counter[int] = Counter()
+    groups: dict[int, list[int]] = {}
+    for number, owner in enumerate(owners):
+        groups.setdefault(met[owner] // most, []).append(number)
+        met[owner] += 1
+    for numbers in groups.values():
+        yield [blocks[number] for number in numbers], [owners[number] for number in numbers]
 
 
 def _surrounded(blocks: list[Block], layout: ParameterLayout, couplings: Couplings) -> list[Block]:
