@@ -9,6 +9,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from pescitrain.evaluation.chunks import Chunk, TermSamples
+from pescitrain.geometry.permutation import permuted
 from pescitrain.networks.device import on_device
 
 Indices = NDArray[np.intp]
@@ -37,7 +38,6 @@ class Batches:
     ) -> None:
         self._samples, self._comm, self.size, self.seed, self.overlap = samples, comm, size, seed, overlap
         self.number: int | None = 0
-        self._orders: tuple[int, list[Indices]] | None = None
         self._chunks: list[tuple[int, TermSamples, Chunk]] | None = None
 
     @property
@@ -73,7 +73,7 @@ class Batches:
 
     def forget(self) -> None:
         """The samples have changed. Not collective."""
-        self._orders = self._chunks = None
+        self._chunks = None
 
     def chunks(self) -> list[tuple[int, TermSamples, Chunk]]:
         """What this rank has of the present batch. Not collective."""
@@ -81,26 +81,20 @@ class Batches:
             self._chunks = [
                 (term, samples, chunk)
                 for term, samples in enumerate(self._samples)
-                for chunk in self._of_term(samples, self.members(term))
+                for chunk in (samples.chunks if self.number is None else self._of_term(samples, self.members(term)))
             ]
         return self._chunks
 
     def members(self, term: int) -> Indices:
-        """Sorted numbers of the samples of a term in the present batch: at least one."""
-        if self.number is None:
-            return np.arange(self._samples[term].count)
+        """Sorted numbers of the samples of a term in the present batch, which is one: at least one."""
+        assert self.number is not None
         epoch, place = divmod(self.number, self.count)
-        if self._orders is None or self._orders[0] != epoch:
-            generators = [np.random.default_rng((self.seed, epoch, k)) for k in range(len(self._samples))]
-            orders = [g.permutation(s.count) for g, s in zip(generators, self._samples, strict=True)]
-            self._orders = epoch, orders
-        order = self._orders[1][term]
-        first, last = (len(order) * k // self.count for k in (place, place + 1))
+        total = self._samples[term].count
+        first, last = (total * k // self.count for k in (place, place + 1))
         # A term of fewer samples than there are batches gives one to each, some twice in an epoch.
-        if last == first:
-            return order[first : first + 1]
         more = 0 if self.count == 1 else round(self.overlap * (last - first))
-        return np.sort(order[np.arange(first, last + more) % len(order)])
+        places = np.arange(first, max(last + more, first + 1)) % total
+        return np.sort(permuted(places, total, np.random.default_rng((self.seed, epoch, term))))
 
     def _of_term(self, samples: TermSamples, members: Indices) -> list[Chunk]:
         total = samples.count

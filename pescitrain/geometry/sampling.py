@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pescitrain.errors import ProblemError
+from pescitrain.geometry.permutation import permuted
 from pescitrain.geometry.points import Floats, Integers
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def unit_points(
     """Points ``begin``, …, ``end`` - 1 (all by default) of ``count`` of the unit cube: (end - begin, dimension).
 
     Not collective, the same on every rank. ``uniform``, scrambled ``sobol`` and ``halton``, and ``latin`` depend on
-    seed and name; ``hammersley`` on neither. A Latin hypercube is drawn whole and cut, as each point depends on all.
+    seed and name; ``hammersley`` on neither.
     """
     end = count if end is None else end
     if dimension == 0 or begin == end:
@@ -35,6 +36,8 @@ def unit_points(
     random = generator(seed, name)
     if kind == "uniform":
         return uniform(random, begin, end, dimension)
+    if kind == "latin":
+        return _latin(count, generator(seed, f"{name}, cells"), uniform(random, begin, end, dimension), begin)
     from scipy.stats import qmc  # half a second, for those who need it
 
     if kind == "sobol":
@@ -43,8 +46,6 @@ def unit_points(
         engine = qmc.Halton(dimension, rng=random)
         engine.num_generated = begin  # fast_forward would draw and drop what lies before
         return engine.random(end - begin)
-    if kind == "latin":
-        return qmc.LatinHypercube(dimension, rng=random).random(count)[begin:end].copy()
     raise ProblemError(f"'{kind}' sampling does not exist here; use uniform, sobol, hammersley, halton or latin.")
 
 
@@ -54,6 +55,13 @@ def uniform(random: np.random.Generator, begin: int, end: int, dimension: int) -
     assert isinstance(bits, np.random.PCG64)
     bits.advance(begin * dimension)  # one step for each number
     return random.random((end - begin, dimension))
+
+
+def _latin(count: int, random: np.random.Generator, inside: Floats, begin: int) -> Floats:
+    """Points ``begin``, … of a Latin hypercube, one in each of ``count`` slices of every axis, and ``inside`` these."""
+    indices = np.arange(begin, begin + len(inside))
+    cells = [permuted(indices, count, random) for _ in range(inside.shape[1])]
+    return (np.stack(cells, axis=1) + inside) / count
 
 
 def _sobol(engine: qmc.Sobol, begin: int, end: int) -> Floats:
