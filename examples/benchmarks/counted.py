@@ -45,7 +45,8 @@ def main(words: list[str]) -> int:
 
     from pescitrain.algebra.layout import ParameterLayout
     from pescitrain.algebra.operators import ShiftedMatrix
-    from pescitrain.algebra.substructuring import SharedFactors, Substructuring
+    from pescitrain.algebra.shared_system import SharedFactors
+    from pescitrain.algebra.substructuring import Substructuring
     from pescitrain.evaluation import Linearization
     from pescitrain.run import session
     from pescitrain.run.build import Setup
@@ -145,7 +146,7 @@ def main(words: list[str]) -> int:
         found["matrix"] = 12.0 * entries if "aij" in matrix.mat.getType() else 8.0 * entries
 
     ParameterLayout.gather = counting_gathers(ParameterLayout.gather, lambda layout: layout.size)
-    Substructuring.apply = counting_gathers(Substructuring.apply, lambda solver: solver.size)
+    Substructuring.apply = counting_gathers(Substructuring.apply, lambda solver: solver.reduced)
     Substructuring.update = counting_gathers(Substructuring.update, lambda solver: solver.gathered)
     SharedFactors.take, SharedFactors.solve = counting_flops(SharedFactors.take), counting_flops(SharedFactors.solve)
     session.build, Training.run, ShiftedMatrix.assemble = counting_build, counting_run, counting_assemble

@@ -3,69 +3,81 @@
 from __future__ import annotations
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
 from petsc4py import PETSc
 from scipy.sparse import coo_array, csr_array
 
+from pescitrain.algebra.elimination import Elimination
+from pescitrain.algebra.shared_system import entries_of, shared_system
+from pescitrain.errors import OptionError
+
 Array = NDArray[np.float64]
+
+GROUP_SIZE = 32
 
 
 class Substructuring:
     """A⁻¹ for a sparse symmetric matrix A (K, K), its rows on several ranks. Construction is collective.
 
     Rows that meet rows of a later rank are separators T. The others of a rank, I, meet none of another rank: each rank
-    factors its A_II, and each the Schur complement A_TT − Σ A_TI A_II⁻¹ A_IT of all separators. An application sums
-    |T| numbers over the ranks.
+    factors its A_II. What is left, the Schur complement A_TT − Σ A_TI A_II⁻¹ A_IT of all separators, is factored by
+    every rank of a few; of more ranks by groups, whose first ranks share what groups have in common.
 
-    Attributes
-    ----------
-    size : |T|
+    Options, with ``prefix``
+    ------------------------
+    -group_size 32          ranks that may have all that they share on each of them
+
+    Raises
+    ------
+    OptionError
 
     Source: Smith, Bjørstad & Gropp, Domain Decomposition, Cambridge University Press, 1996, ch. 4.
     """
 
     def __init__(self, matrix: PETSc.Mat, prefix: str) -> None:
-        self._comm = matrix.getComm().tompi4py()
+        group_size = PETSc.Options(prefix).getInt("group_size", GROUP_SIZE)
+        if group_size < 2:
+            raise OptionError(f"-{prefix}group_size {group_size}: it must be at least 2")
+        comm = matrix.getComm().tompi4py()
         first, last = matrix.getOwnershipRange()
         rows = _local_rows(matrix)
         outward = np.zeros(last - first, dtype=bool)
         outward[np.repeat(np.arange(last - first), np.diff(rows.indptr))[rows.indices >= last]] = True
         self._inside, self._own = np.flatnonzero(~outward), np.flatnonzero(outward)
-        parts = self._comm.allgather(first + self._own)
-        separators = np.concatenate(parts)
-        self.size = len(separators)
-        touched = np.setdiff1d(rows[self._inside].indices, first + self._inside)
-        self._touched, self._here = touched, np.searchsorted(separators, touched)
-        self._own_here = np.searchsorted(separators, first + self._own)
-        self._columns, self._separators = first + self._inside, separators
-        local = self._schur_part(rows, np.zeros((len(touched), len(touched))))
-        places = self._comm.allgather((local.row, local.col))
-        self._places = tuple(np.concatenate([place[i] for place in places]) for i in range(2))
-        self._counts = [len(place[0]) for place in places]
-        self._interior, self._schur = Factors(prefix), SharedFactors(prefix)
+        self._columns = first + self._inside
+        self._touched = np.setdiff1d(rows[self._inside].indices, self._columns)
+        met = np.unique(rows[self._own].indices)
+        met = met[met >= last]
+        met = met[_marked(matrix, outward, met)]
+        self._known = np.unique(np.concatenate((first + self._own, met, self._touched)))
+        self._here, self._own_here = (np.searchsorted(self._known, n) for n in (self._touched, first + self._own))
+        self._elimination = Elimination(prefix)
+        part = self._schur_part(rows, np.zeros((len(self._touched),) * 2))
+        self._shared = shared_system(comm, self._known, part.row, part.col, group_size, prefix)
         self.update(matrix)
+
+    @property
+    def reduced(self) -> int:
+        """Numbers that an application sums over ranks."""
+        return self._shared.reduced
+
+    @property
+    def gathered(self) -> int:
+        """Numbers that an update gathers here."""
+        return self._shared.gathered
 
     def update(self, matrix: PETSc.Mat) -> None:
         """Other entries in the same places. Collective."""
         rows = _local_rows(matrix)
         inside = rows[self._inside]
-        sides = inside[:, self._touched].toarray()
-        self._interior.take(csr_array(inside[:, self._columns]))
-        self._extension = self._interior.solve(sides)
-        part = self._schur_part(rows, -sides.T @ self._extension)
-        values = np.empty(self.gathered)
-        self._comm.Allgatherv(np.ascontiguousarray(part.data), (values, self._counts))
-        off = self._places[0] != self._places[1]
-        everywhere = np.concatenate((values, values[off]))
-        places = tuple(np.concatenate((self._places[i], self._places[1 - i][off])) for i in range(2))
-        self._schur.take(csr_array(coo_array((everywhere, places), shape=(self.size,) * 2)))
+        given = self._elimination.take(csr_array(inside[:, self._columns]), inside[:, self._touched].toarray())
+        self._shared.take(self._schur_part(rows, given).data)
 
     def _schur_part(self, rows: csr_array, eliminated: Array) -> coo_array:
-        """What this rank adds to the upper triangle of the Schur complement: its rows of A_TT, and what it has
-        eliminated (t, t).
+        """What this rank adds to the upper triangle of the Schur complement, among the separators that it knows: its
+        rows of A_TT, and what it has eliminated (t, t).
         """
-        own = coo_array(rows[self._own][:, self._separators])
+        own = coo_array(rows[self._own][:, self._known])
         upper = self._own_here[own.row] <= own.col
         row, column = np.triu_indices(len(self._here))
         values = np.concatenate((own.data[upper], eliminated[row, column]))
@@ -73,78 +85,34 @@ class Substructuring:
             np.concatenate((self._own_here[own.row[upper]], self._here[row])),
             np.concatenate((own.col[upper], self._here[column])),
         )
-        return coo_array((values, places), shape=(self.size,) * 2)
-
-    @property
-    def gathered(self) -> int:
-        """Numbers that an update gathers on every rank."""
-        return sum(self._counts)
+        return coo_array((values, places), shape=(len(self._known),) * 2)
 
     def apply(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = A⁻¹ x. Collective."""
         right = x.array_r
         inside = right[self._inside]
-        shared = np.zeros(self.size)
-        shared[self._own_here] = right[self._own]
-        shared[self._here] -= self._extension.T @ inside
-        self._comm.Allreduce(MPI.IN_PLACE, shared)
-        shared = self._schur.solve(shared)
+        part = np.zeros(len(self._known))
+        part[self._own_here] = right[self._own]
+        part[self._here] += self._elimination.forward(inside)
+        shared = self._shared.solve(part)
         solution = np.empty(len(right))
         solution[self._own] = shared[self._own_here]
-        solution[self._inside] = self._interior.solve(inside) - self._extension @ shared[self._here]
+        solution[self._inside] = self._elimination.backward(inside, shared[self._here])
         y.setArray(solution)
 
     def destroy(self) -> None:
         """Collective."""
-        self._interior.destroy()
-        self._schur.destroy()
+        self._elimination.destroy()
+        self._shared.destroy()
 
 
-class Factors:
-    """A direct PC of this rank alone, for one matrix after another with entries in the same places."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._pc: PETSc.PC | None = None
-
-    def take(self, rows: csr_array) -> None:
-        """Factor another matrix (k, k), also with k = 0."""
-        rows.sort_indices()
-        csr = (rows.indptr.astype(PETSc.IntType), rows.indices.astype(PETSc.IntType), rows.data)
-        if self._pc is None:
-            self._matrix = PETSc.Mat().createAIJ(rows.shape, csr=csr, comm=PETSc.COMM_SELF)
-            self._right, self._solution = self._matrix.createVecLeft(), self._matrix.createVecRight()
-            self._pc = PETSc.PC().create(PETSc.COMM_SELF)
-            self._pc.setOptionsPrefix(self._prefix)
-            self._pc.setType("cholesky")
-            self._pc.setFromOptions()
-        else:
-            self._matrix.setValuesCSR(*csr)
-            self._matrix.assemble()
-        self._pc.setOperators(self._matrix, self._matrix)
-        if len(csr[2]):
-            self._pc.setUp()
-
-    def solve(self, right: Array) -> Array:
-        """(k,) or (k, c) -> the same."""
-        if right.ndim == 2:
-            return np.stack([self.solve(column) for column in right.T], axis=1) if right.size else right
-        if not len(right):
-            return right
-        assert self._pc is not None
-        self._right.setArray(right)
-        self._pc.apply(self._right, self._solution)
-        return self._solution.array_r.copy()
-
-    def destroy(self) -> None:
-        """Not collective."""
-        if self._pc is not None:
-            for thing in (self._pc, self._matrix, self._right, self._solution):
-                thing.destroy()
-
-
-class SharedFactors(Factors):
-    """Of a matrix that every rank has, all with the same entries."""
+def _marked(matrix: PETSc.Mat, marks: NDArray[np.bool_], columns: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Which columns (k,) have a mark, of those (local,) that the ranks put on their own. Collective."""
+    everywhere = matrix.createVecRight()
+    everywhere.setArray(marks.astype(float))
+    found = entries_of(everywhere, columns)
+    everywhere.destroy()
+    return found > 0.5
 
 
 def _local_rows(matrix: PETSc.Mat) -> csr_array:

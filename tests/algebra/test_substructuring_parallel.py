@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from pescitrain.algebra import coarse_solve
 from pescitrain.algebra.substructuring import Substructuring
+from pescitrain.errors import OptionError
 
 pytestmark = pytest.mark.parallel
 
@@ -49,9 +51,12 @@ def local_rows(comm, size: int, how: str) -> int:
     return size if comm.rank == owner else 0
 
 
+@pytest.mark.parametrize("group_size", [2, 32])
 @pytest.mark.parametrize("how", ["even", "first", "last"])
 @pytest.mark.parametrize(("size", "pairs"), [(1, 0), (2, 1), (9, 0), (20, 12), (20, 40), (12, 200)])
-def test_it_is_the_inverse_also_after_an_update(comm, size, pairs, how):
+def test_it_is_the_inverse_also_after_an_update(comm, size, pairs, how, group_size):
+    """With groups of two, three ranks have two levels and five have three."""
+    PETSc.Options()["coarse_group_size"] = group_size
     dense, right = random_matrix(size, pairs, size + pairs), np.cos(np.arange(size))
     mat = distributed(comm, dense, local_rows(comm, size, how))
     solver = Substructuring(mat, "coarse_")
@@ -81,8 +86,28 @@ def test_ranks_share_one_row_of_a_chain_with_the_next(comm):
     size = 8 * comm.size
     dense = 3.0 * np.eye(size) - np.eye(size, k=1) - np.eye(size, k=-1)
     solver = Substructuring(distributed(comm, dense, 8), "coarse_")
-    assert solver.size == comm.size - 1
+    assert solver.reduced == comm.size - 1
     solver.destroy()
+
+
+def test_a_rank_of_a_chain_reduces_what_its_groups_share_not_what_all_do(comm):
+    """In groups of two: the row between them, and above, where it leads, that between groups, of which it knows two."""
+    PETSc.Options()["coarse_group_size"] = 2
+    size = 8 * comm.size
+    dense = 3.0 * np.eye(size) - np.eye(size, k=1) - np.eye(size, k=-1)
+    solver = Substructuring(distributed(comm, dense, 8), "coarse_")
+    levels, units = 0, comm.size
+    while units > 2:
+        levels, units = levels + 1, -(-units // 2)
+    assert solver.reduced <= 3 * levels + 1
+    assert comm.allreduce(solver.reduced, op=MPI.MAX) >= levels
+    solver.destroy()
+
+
+def test_a_group_of_one_rank_is_refused(comm):
+    PETSc.Options()["coarse_group_size"] = 1
+    with pytest.raises(OptionError, match="-coarse_group_size 1: it must be at least 2"):
+        Substructuring(distributed(comm, np.eye(4), local_rows(comm, 4, "even")), "coarse_")
 
 
 def test_a_direct_solver_of_several_ranks_is_left_to_petsc(comm, monkeypatch):

@@ -33,7 +33,7 @@ PATHS: dict[str, tuple[object, ...]] = {
     ),
     "subdomains, two levels": (
         *BOXES,
-        *"-tao_type lm -tao_lm_space krylov -pc_type two_level -ksp_max_it 5".split(),
+        *"-tao_type lm -tao_lm_space krylov -pc_type two_level -two_level_coarse_group_size 2 -ksp_max_it 5".split(),
     ),
     "subdomains, newtontr": (*BOXES, *"-snes_type newtontr -pc_type asm -ksp_rtol 1e-8".split()),
     "subdomains, spqn": (*BOXES, *"-tao_type spqn".split()),
