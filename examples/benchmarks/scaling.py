@@ -2,7 +2,7 @@
 
     python examples/benchmarks/scaling.py [--methods lm,newton,subdomains] [--kinds weak,strong] [--ranks 1,2,3,4,6,8]
                                           [--predict 128,1024,10240] [--latency 2e-6] [--bandwidth 1e10] [--flops 2e9]
-                                          [--timed 0] [--size 4] [options of the command]
+                                          [--group 32] [--timed 0] [--size 4] [options of the command]
 
 Counts of one iteration, the mean of ten, on the rank with the most (``counted.py`` says what they are), on as many
 ranks as are asked for: they may share cores, as nothing is timed but arithmetic, in CPU seconds. ``weak``: as many
@@ -13,7 +13,10 @@ of one network), and
 
     T(P) = arithmetic + flops / F + messages · α + message_bytes / B + (reductions · α + 2 · reduced_bytes / B) · log₂ P
 
-with α, B and F from the options. It prints what it says for ranks that it has not seen, T(1) / T(P), and how far it is
+with α, B and F from the options. What subdomains share of a coarse system grows with the ranks of a group, ``--group``
+of them, as it does with all ranks of a run that is counted here; beyond, a group does for its level of the tree of
+groups what a rank does, so that reduced_bytes are those of P = group, and flops that are the same on all ranks those of
+P = group times the levels. It prints what it says for ranks that it has not seen, T(1) / T(P), and how far it is
 off for the most ranks when it has seen the others alone; T(3) / T(P), too, as one rank has no neighbours.
 ``--timed``: repetitions of one rank beside two, in seconds on a clock, for cores that have nothing else to do.
 ``--size``: subdomains of a rank along the first axis, where those of other ranks follow, with 500 points for each.
@@ -28,7 +31,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from math import log2
+from math import ceil, inf, log2
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +80,7 @@ def launch(program: list[str], ranks: int, options: list[str]) -> tuple[str, flo
 
     Raises
     ------
-    SystemExit      it has no result; with what it said
+    SystemExit      it has no result; with what it said; or there is no mpiexec
     """
     with tempfile.TemporaryDirectory() as folder:
         silent = (
@@ -86,9 +89,11 @@ def launch(program: list[str], ranks: int, options: list[str]) -> tuple[str, flo
         launcher = shutil.which(
             "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         )
+        if launcher is None:
+            raise SystemExit("there is no mpiexec, neither beside this Python nor on PATH")
         pinned = ["-bind-to", "core"] if ranks <= (os.cpu_count() or 1) else []
         command = [
-            launcher or "mpiexec",
+            launcher,
             *pinned,
             "-n",
             str(ranks),
@@ -105,6 +110,8 @@ def launch(program: list[str], ranks: int, options: list[str]) -> tuple[str, flo
 
 
 COUNTS = ("arithmetic", "petsc_flops", "shared_flops", "messages", "message_bytes", "reductions", "reduced_bytes")
+GROUPED = ("shared_flops", "reduced_bytes")
+"""What grows with the ranks of a group, not with all."""
 MEMORY = ("largest", "matrix", "peak")
 
 
@@ -127,8 +134,10 @@ def until(iteration: int) -> list[str]:
 class Model:
     """c(P) = a + b P for each count, from weak scaling."""
 
-    def __init__(self, known: dict[int, dict[str, float]], latency: float, bandwidth: float, flops: float) -> None:
-        self.known, self.latency, self.bandwidth, self.flops = known, latency, bandwidth, flops
+    def __init__(
+        self, known: dict[int, dict[str, float]], latency: float, bandwidth: float, flops: float, group: float
+    ) -> None:
+        self.known, self.latency, self.bandwidth, self.flops, self.group = known, latency, bandwidth, flops, group
         several = [ranks for ranks in known if ranks >= INNER]
         self._fits = {
             name: np.polyfit(several, [known[ranks][name] for ranks in several], min(1, len(several) - 1))
@@ -141,7 +150,10 @@ class Model:
         """A count on the rank with the most."""
         if ranks == 1:
             return self.known[1][name]
-        return max(0.0, float(np.polyval(self._fits[name], ranks)))
+        of, times = ranks, 1
+        if name in GROUPED and ranks > self.group:
+            of, times = self.group, ceil(log2(ranks) / log2(self.group)) if name == "shared_flops" else 1
+        return times * max(0.0, float(np.polyval(self._fits[name], of)))
 
     def seconds(self, ranks: int) -> float:
         """Of an iteration."""
@@ -164,10 +176,10 @@ def main() -> None:
         latency=(2e-6,),
         bandwidth=(1e10,),
         flops=(2e9,),
+        group=(32,),
         timed=(0,),
         size=(4,),
     )
-    machine = (chosen.latency[0], chosen.bandwidth[0], chosen.flops[0])
     for method in chosen.methods:
         for kind in chosen.kinds:
             print(f"{f'{method}, {kind}':22s}{''.join(f'{name:>15s}' for name in (*COUNTS, *MEMORY))}", flush=True)
@@ -179,6 +191,8 @@ def main() -> None:
                     flush=True,
                 )
             if kind == "weak" and 1 in known and len([ranks for ranks in known if ranks >= INNER]) > 2:
+                group = chosen.group[0] if method == "subdomains" else inf
+                machine = (chosen.latency[0], chosen.bandwidth[0], chosen.flops[0], group)
                 report(Model(known, *machine), Model(without_most(known), *machine), chosen.predict)
         if chosen.timed[0]:
             print(

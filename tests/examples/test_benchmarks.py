@@ -7,6 +7,7 @@ table of a test has more rows, the command runs in the process of the test.
 import importlib
 import importlib.util
 import json
+import math
 import re
 import runpy
 import sys
@@ -267,14 +268,16 @@ def test_the_model_of_scaling_adds_up(monkeypatch):
             "shared_flops": 62.5e6 * ranks,
             "messages": 10.0 * ranks,
             "reductions": 100.0,
-            "reduced_bytes": 1e8,
+            "reduced_bytes": 2.5e7 * ranks,
         }
         for ranks in (3, 4, 6)
     }
-    model = scaling.Model(known, 1e-3, 1e9, 1e9)
+    model = scaling.Model(known, 1e-3, 1e9, 1e9, math.inf)
     assert model.seconds(1) == pytest.approx(1.0)
-    # 2 s of flops, 160 messages, and 4 levels of 100 latencies and twice 0.1 s
-    assert model.seconds(16) == pytest.approx(1.0 + 2.0 + 0.16 + 4.0 * (0.1 + 0.2))
+    # 2 s of flops, 160 messages, and 4 levels of 100 latencies and twice 0.4 s
+    assert model.seconds(16) == pytest.approx(1.0 + 2.0 + 0.16 + 4.0 * (0.1 + 0.8))
+    # In groups of 4 there are two levels of 0.25 s of flops beside 1 s, and what 4 ranks reduce.
+    assert scaling.Model(known, 1e-3, 1e9, 1e9, 4).seconds(16) == pytest.approx(1.0 + 1.5 + 0.16 + 4.0 * (0.1 + 0.2))
 
 
 def test_time_slabs_are_tabled_with_the_path_of_a_rank_for_each():
