@@ -9,15 +9,13 @@ from itertools import accumulate, pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 from torch import Tensor, nn
 
 from pescitrain.errors import OptionError
 from pescitrain.networks.components import Components
 from pescitrain.networks.device import on_host
 from pescitrain.networks.jets import activate, divide, multiply, seed
-
-AT_A_TIME = 1_000_000
-"""Pairs of supports that are looked at together."""
 
 
 class Windows(nn.Module):
@@ -60,18 +58,25 @@ class Windows(nn.Module):
 
     def overlapping(self, other: Windows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Which supports overlap with which of other windows, or of these: rows and columns of (S, S')."""
-        (centers, half), (others, widths) = (
-            (on_host(windows.centers), on_host(windows.half_widths)) for windows in (self, other)
-        )
-        step = max(1, AT_A_TIME // len(others))
         rows, columns = [], []
-        for first in range(0, len(centers), step):
-            part = slice(first, first + step)
-            apart, reach = np.abs(centers[part, None] - others), half[part, None] + widths
-            row, column = np.nonzero((apart < (1.0 - 1e-9) * reach).all(2))
-            rows.append(row + first)
-            columns.append(column)
+        for first, centers, half in self._each_level():
+            for other_first, others, widths in other._each_level():
+                reach = half.max(0) + widths.max(0)
+                trees = (KDTree(centers / reach), KDTree(others / reach))
+                near = trees[0].sparse_distance_matrix(trees[1], 1.0, p=np.inf, output_type="ndarray")
+                row, column = near["i"], near["j"]
+                apart, together = np.abs(centers[row] - others[column]), half[row] + widths[column]
+                overlap = (apart < (1.0 - 1e-9) * together).all(1)
+                rows.append(first + row[overlap])
+                columns.append(other_first + column[overlap])
         return np.concatenate(rows), np.concatenate(columns)
+
+    def _each_level(self) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
+        """Of each partition of unity the number of its first window, and centers and half widths."""
+        centers, half, first = on_host(self.centers), on_host(self.half_widths), 0
+        for size in self.sizes():
+            yield first, centers[first : first + size], half[first : first + size]
+            first += size
 
 
 def bump(z: Tensor, count: int) -> list[Tensor]:

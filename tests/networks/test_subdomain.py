@@ -152,11 +152,19 @@ def test_no_overlap_and_too_much_of_it_are_refused(overlap, sentence):
         windows(overlap)
 
 
-def test_supports_that_overlap_are_found_in_any_number_of_steps(monkeypatch):
-    windows = BoxWindows((0.0, 0.0), (1.0, 2.0), (4, 3), 0.3)
-    half, centers = windows.half_widths, windows.centers
-    expected = ((centers[:, None] - centers).abs() < 0.999 * (half[:, None] + half)).all(2)
-    for at_a_time in (1, 30, 10**6):
-        monkeypatch.setattr("pescitrain.networks.windows.AT_A_TIME", at_a_time)
-        rows, columns = windows.overlapping(windows)
-        assert torch.equal(torch.as_tensor(np.stack([rows, columns], axis=1)), expected.nonzero())
+@settings(max_examples=20, deadline=None)
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=3),
+    overlap=st.floats(0.05, 1.0),
+)
+def test_supports_that_overlap_are_found(shapes, overlap):
+    """Among those of levels, which differ much in size; ends that touch do not overlap."""
+    one, other = windows(overlap, *shapes), windows(0.5, (4, 2))
+    for first, second in ((one, one), (one, other), (other, one)):
+        apart = (first.centers[:, None] - second.centers).abs()
+        expected = (apart < (1.0 - 1e-9) * (first.half_widths[:, None] + second.half_widths)).all(2)
+        found = torch.zeros_like(expected)
+        rows, columns = first.overlapping(second)
+        found[rows, columns] = True
+        assert torch.equal(found, expected)
+        assert len(rows) == int(expected.sum())  # each pair once
