@@ -1,7 +1,7 @@
 """Make the meshes of this folder from their .geo files: ``python meshes/make_meshes.py``; needs ``pip install gmsh``.
 
-Nodes on circles are moved onto them to rounding. Run ``make_references.py`` afterwards: it holds the reference
-solutions at the nodes. Another gmsh may give other nodes.
+Where there is a circle, cells are of second order, and nodes on it are moved onto it to rounding. Run
+``make_references.py`` afterwards: it holds the reference solutions at the vertices. Another gmsh may give other nodes.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ def make(name: str) -> None:
     gmsh.model.mesh.generate(2)
     circle = CIRCLES[name]
     if circle is not None:
+        gmsh.model.mesh.setOrder(2)
         snap(*circle)
     gmsh.option.setNumber("Mesh.MshFileVersion", 4.1)
     gmsh.write(str(FOLDER / f"{name}.msh"))
-    print(f"{name}: {len(np.unique(gmsh.model.mesh.getNodesByElementType(2)[0]))} nodes")
+    print(f"{name}: {gmsh.model.mesh.getNodes()[0].size} nodes")
     gmsh.clear()
 
 

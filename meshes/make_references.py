@@ -28,20 +28,24 @@ def fields(name: str, x: np.ndarray) -> dict[str, ArrayLike]:
 
 
 def write(name: str) -> None:
-    """Write ``name``_ref.vtu: all triangles of ``name``.msh, the number of their region as ``group``, the fields."""
+    """Write ``name``_ref.vtu: all triangles of ``name``.msh by their vertices, the number of their region as ``group``,
+    the fields.
+    """
     mesh = meshio.read(FOLDER / f"{name}.msh")
-    triangles = [block.data for block in mesh.cells if block.type == "triangle"]
+    kinds = ("triangle", "triangle6")
+    vertices, triangles = np.unique(
+        np.vstack([block.data[:, :3] for block in mesh.cells if block.type in kinds]), return_inverse=True
+    )
     groups = [
-        group
-        for block, group in zip(mesh.cells, mesh.cell_data["gmsh:physical"], strict=True)
-        if block.type == "triangle"
+        group for block, group in zip(mesh.cells, mesh.cell_data["gmsh:physical"], strict=True) if block.type in kinds
     ]
+    points = mesh.points[vertices]
     meshio.write(
         FOLDER / f"{name}_ref.vtu",
         meshio.Mesh(
-            mesh.points,
-            [("triangle", np.vstack(triangles))],
-            point_data=fields(name, mesh.points[:, :2]),
+            points,
+            [("triangle", triangles.reshape(-1, 3))],
+            point_data=fields(name, points[:, :2]),
             cell_data={"group": [np.concatenate(groups).astype(np.int64)]},
         ),
     )

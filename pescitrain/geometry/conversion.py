@@ -1,4 +1,4 @@
-"""From what meshio gives to first-order cells of one dimension with named groups."""
+"""From what meshio gives to cells of one dimension with named groups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pescitrain.errors import MeshError
-from pescitrain.geometry.cells import CELL_TYPES, CellType, first_order_type
+from pescitrain.geometry.cells import CELL_TYPES, SECOND_ORDER, CellType, first_order_type
 from pescitrain.geometry.points import Floats, Integers
 from pescitrain.geometry.topology import group_rows
 
@@ -21,7 +21,7 @@ TAG_ARRAYS = (PHYSICAL, "cell_tags", "region", "regions", "group", "groups", "ph
 
 @dataclass(frozen=True)
 class MeshFile:
-    """A mesh file with first-order cells of the highest dimension, and its groups.
+    """The cells of highest dimension of a mesh file, and its groups.
 
     Attributes
     ----------
@@ -30,6 +30,7 @@ class MeshFile:
     regions : {name: (m,) int64}        cells of each group
     boundaries : {name: (m, w) int64}   vertices of the facets of each group, padded with -1
     point_data : {name: (n, ...)}       arrays on the points
+    middles : {type: (M, E) int64}      points in the middles of the edges, of types of second order; -1: none
     """
 
     points: Floats
@@ -37,6 +38,7 @@ class MeshFile:
     regions: dict[str, Integers]
     boundaries: dict[str, Integers]
     point_data: dict[str, NDArray]
+    middles: dict[str, Integers]
 
 
 def convert(mesh: meshio.Mesh) -> MeshFile:
@@ -52,24 +54,27 @@ def convert(mesh: meshio.Mesh) -> MeshFile:
         bad = np.count_nonzero(~np.isfinite(points).all(axis=1))
         raise MeshError(f"{bad} of its points have coordinates that are not finite numbers; repair the mesh")
     types = [_supported_type(block.type) for block in mesh.cells]
-    blocks = [
-        np.asarray(block.data, dtype=np.int64).reshape(len(block.data), -1)[:, : cell.vertex_count]
-        for cell, block in zip(types, mesh.cells, strict=True)
-    ]
+    rows = [np.asarray(block.data, dtype=np.int64).reshape(len(block.data), -1) for block in mesh.cells]
+    blocks = [every[:, : cell.vertex_count] for cell, every in zip(types, rows, strict=True)]
     dimension = max((cell.dimension for cell, block in zip(types, blocks, strict=True) if len(block)), default=0)
     if dimension == 0:
         raise MeshError("it has no cells (lines, triangles, tetrahedra, …); save the mesh, not only its points")
-    for block in blocks:
+    for block in rows:
         if block.size and not (block.min() >= 0 and block.max() < len(points)):
             raise MeshError("some of its cells refer to points that it does not have; write it again")
     groups = _groups(mesh, types)
-    cells, regions = _collect_cells(dimension, types, blocks, groups)
+    middles = [
+        every[:, cell.vertex_count :][:, : len(cell.edges)] if block.type in SECOND_ORDER else None
+        for cell, every, block in zip(types, rows, mesh.cells, strict=True)
+    ]
+    cells, regions, of_edges = _collect_cells(dimension, types, blocks, middles, groups)
     return MeshFile(
         points,
         cells,
         regions,
         _collect_facets(dimension, types, blocks, groups),
         {name: np.asarray(array) for name, array in mesh.point_data.items()},
+        of_edges,
     )
 
 
@@ -123,10 +128,18 @@ def _names_of_tag(mesh: meshio.Mesh, tag: int, dimension: int) -> list[str]:
 
 
 def _collect_cells(
-    dimension: int, types: list[CellType], blocks: list[Integers], groups: list[dict[str, Integers]]
-) -> tuple[dict[str, Integers], dict[str, Integers]]:
-    """Join the blocks of highest dimension type by type; a cell that is written twice becomes one, in both groups."""
+    dimension: int,
+    types: list[CellType],
+    blocks: list[Integers],
+    middles: list[Integers | None],
+    groups: list[dict[str, Integers]],
+) -> tuple[dict[str, Integers], dict[str, Integers], dict[str, Integers]]:
+    """Join the blocks of highest dimension type by type: cells, groups, and the middles of edges.
+
+    A cell that is written twice becomes one, in both groups.
+    """
     cells: dict[str, Integers] = {}
+    of_edges: dict[str, Integers] = {}
     members: dict[str, list[Integers]] = {}
     start = 0
     for name, cell in CELL_TYPES.items():
@@ -143,8 +156,12 @@ def _collect_cells(
                 members.setdefault(group, []).append(number[offset + which])
             offset += len(blocks[i])
         cells[name] = every[kept]
+        if any(middles[i] is not None for i in mine):
+            none = [np.full((len(blocks[i]), len(cell.edges)), -1) for i in mine]
+            given = [found if (found := middles[i]) is not None else no for i, no in zip(mine, none, strict=True)]
+            of_edges[name] = np.concatenate(given)[kept]
         start += len(kept)
-    return cells, {group: np.unique(np.concatenate(parts)) for group, parts in members.items()}
+    return cells, {group: np.unique(np.concatenate(parts)) for group, parts in members.items()}, of_edges
 
 
 def _collect_facets(

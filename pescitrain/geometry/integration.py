@@ -1,20 +1,23 @@
-"""First-order maps of cells and facets: measures, quadrature points, sampled points."""
+"""Integrals over cells and facets: measures, quadrature points, sampled points."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from pescitrain.geometry.cells import CELL_TYPES, CellType
+from pescitrain.geometry.cells import CELL_TYPES
 from pescitrain.geometry.domain import Sampling
+from pescitrain.geometry.maps import Block, area_vector, map_each, map_reference, signed_density, unit_normals
 from pescitrain.geometry.points import Floats, Integers, PointSequence, PointSet
 from pescitrain.geometry.quadrature import quadrature_rule
 from pescitrain.geometry.sampling import cube_to_simplex, unit_points
 
 MEASURE_ORDER = 3
-"""Exact for the Jacobian of every supported cell: linear in each coordinate of a quadrilateral, quadratic in a cube."""
+"""Exact for the Jacobian of every straight cell: linear in each coordinate of a quadrilateral, quadratic in a cube."""
+
+CURVED_MEASURE_ORDER = 5
+"""Exact for that of curved cells: of total degree 3 in a tetrahedron, 5 in each coordinate of a cube."""
 
 CELLS_AT_A_TIME = 4096
 """Of which the quadrature weights are summed."""
@@ -22,42 +25,9 @@ CELLS_AT_A_TIME = 4096
 SIMPLICES = tuple(CELL_TYPES[name] for name in ("vertex", "line", "triangle", "tetra"))
 
 
-@dataclass(frozen=True)
-class Block:
-    """Cells or facets of one type: their vertices (M, k), and the index (M,) of the cell each belongs to."""
-
-    cell: CellType
-    vertices: Integers
-    owner: Integers
-
-    def take(self, begin: int, end: int) -> Block:
-        """Some of them."""
-        return Block(self.cell, self.vertices[begin:end], self.owner[begin:end])
-
-
-def map_reference(nodes: Floats, block: Block, reference: Floats) -> tuple[Floats, Floats]:
-    """Map reference points (Q, e) into every cell: points (M, Q, c) and derivatives (M, Q or 1, c, e)."""
-    corners = nodes[block.vertices]
-    shape = block.cell.shape(reference)
-    gradient = block.cell.shape_gradient(reference[:1] if block.cell.is_simplex else reference)
-    return np.einsum("qk,mkc->mqc", shape, corners), np.einsum("qke,mkc->mqce", gradient, corners)
-
-
-def signed_density(jacobian: Floats) -> Floats:
-    """Determinants (...) of square derivatives (..., c, c)."""
-    return np.linalg.det(jacobian)
-
-
-def area_vector(jacobian: Floats) -> Floats:
-    """Normals (..., c) of facets from derivatives (..., c, c - 1), by the right-hand rule, as long as the density."""
-    if jacobian.shape[-2] == 2:
-        return np.stack([jacobian[..., 1, 0], -jacobian[..., 0, 0]], axis=-1)
-    return np.cross(jacobian[..., 0], jacobian[..., 1])
-
-
 def signed_measures(nodes: Floats, block: Block) -> Floats:
     """Lengths, areas or volumes (M,) of cells; negative where the orientation is; never negative for facets."""
-    points, weights = quadrature_rule(block.cell, MEASURE_ORDER)
+    points, weights = quadrature_rule(block.cell, MEASURE_ORDER if block.offsets is None else CURVED_MEASURE_ORDER)
     return _densities(nodes, block, points)[0] @ weights
 
 
@@ -72,7 +42,7 @@ def _quadrature_of(nodes: Floats, block: Block, order: int) -> PointSequence:
 
     def draw(begin: int, end: int) -> PointSet:
         first, last = begin // each, -(-end // each)
-        part = block.take(first, last)
+        part = block.take(slice(first, last))
         x = map_reference(nodes, part, points)[0]
         density, normals = _densities(nodes, part, points)
         whole = PointSet(
@@ -84,7 +54,7 @@ def _quadrature_of(nodes: Floats, block: Block, order: int) -> PointSequence:
         return whole.take(slice(begin - first * each, end - first * each))
 
     starts = range(0, cells, CELLS_AT_A_TIME)
-    parts = [block.take(start, start + CELLS_AT_A_TIME) for start in starts]
+    parts = [block.take(slice(start, start + CELLS_AT_A_TIME)) for start in starts]
     measure = sum(float((_densities(nodes, part, points)[0] * weights).sum()) for part in parts)
     return PointSequence(cells * each, measure, draw)
 
@@ -93,28 +63,67 @@ def sampled_points(nodes: Floats, blocks: Sequence[Block], sampling: Sampling, s
     """Points spread evenly over the union of cells or facets, with equal weights. (count, c)
 
     Cells are cut into simplices; the first coordinate of a point of the unit cube chooses the simplex by cumulative
-    measure, the others the place in it. Exact for straight cells with flat faces.
+    measure, the others the place in it. Exact for straight cells with flat faces; in a curved one the points are spread
+    evenly before it is bent.
     """
-    simplex = SIMPLICES[blocks[0].cell.dimension]
-    pieces = [block.vertices[:, block.cell.simplices].reshape(-1, simplex.vertex_count) for block in blocks]
-    owners = [np.repeat(block.owner, len(block.cell.simplices)) for block in blocks]
-    union = Block(simplex, np.concatenate(pieces), np.concatenate(owners))
-    density, normals = _densities(nodes, union, np.zeros((1, simplex.dimension)))
-    cumulative = np.cumsum(np.abs(density[:, 0])) * quadrature_rule(simplex, 0)[1][0]
+    pieces = [_Pieces(nodes, block) for block in blocks]
+    dimension = blocks[0].cell.dimension
+    starts = np.cumsum([0, *(len(piece) for piece in pieces)])
+    cumulative = np.cumsum(np.concatenate([piece.measures for piece in pieces]))
     weight = float(cumulative[-1] / sampling.points)
 
     def draw(begin: int, end: int) -> PointSet:
-        unit = unit_points(sampling.points, simplex.dimension + 1, sampling.kind, seed, name, begin, end)
+        unit = unit_points(sampling.points, dimension + 1, sampling.kind, seed, name, begin, end)
         chosen = np.searchsorted(cumulative, unit[:, 0] * cumulative[-1], side="right").clip(max=len(cumulative) - 1)
-        barycentric = cube_to_simplex(unit[:, 1:])
-        return PointSet(
-            np.einsum("nk,nkc->nc", barycentric, nodes[union.vertices[chosen]]),
+        of_block = np.searchsorted(starts, chosen, side="right") - 1
+        points = PointSet(
+            np.empty((len(unit), nodes.shape[1])),
             np.full(len(unit), weight),
-            None if normals is None else normals[chosen, 0],
-            union.owner[chosen],
+            np.empty((len(unit), nodes.shape[1])) if dimension < nodes.shape[1] else None,
+            np.empty(len(unit), dtype=np.int64),
         )
+        for number, piece in enumerate(pieces):
+            mine = np.flatnonzero(of_block == number)
+            piece.place(points, mine, chosen[mine] - starts[number], cube_to_simplex(unit[mine, 1:]))
+        return points
 
     return PointSequence.weighing(weight, sampling.points, draw)
+
+
+class _Pieces:
+    """Cells or facets of one type cut into simplices: the measures (P,) of these, and places in them."""
+
+    def __init__(self, nodes: Floats, block: Block) -> None:
+        self.nodes, self.block = nodes, block
+        self.each = len(block.cell.simplices)
+        simplex = SIMPLICES[block.cell.dimension]
+        vertices = block.vertices[:, block.cell.simplices].reshape(-1, simplex.vertex_count)
+        self.simplices = Block(simplex, vertices, np.repeat(block.owner, self.each))
+        density, self.normals = _densities(nodes, self.simplices, np.zeros((1, simplex.dimension)))
+        self.measures = np.abs(density[:, 0]) * quadrature_rule(simplex, 0)[1][0]
+        if block.offsets is not None:
+            straight = self.measures.reshape(-1, self.each)
+            self.measures = (straight * (signed_measures(nodes, block) / straight.sum(axis=1))[:, None]).ravel()
+
+    def __len__(self) -> int:
+        return len(self.measures)
+
+    def place(self, points: PointSet, which: Integers, pieces: Integers, barycentric: Floats) -> None:
+        """Give the points ``which`` (N,) their places in the pieces (N,), with barycentric coordinates (N, e + 1)."""
+        if self.block.offsets is None:
+            x = np.einsum("nk,nkc->nc", barycentric, self.nodes[self.simplices.vertices[pieces]])
+            normals = None if self.normals is None else self.normals[pieces, 0]
+        else:
+            cells, parts = np.divmod(pieces, self.each)
+            corners = np.array(self.block.cell.corners, dtype=float)[np.array(self.block.cell.simplices)[parts]]
+            reference = np.einsum("nk,nke->ne", barycentric, corners)
+            x, jacobian = map_each(self.nodes, self.block.take(cells), reference)
+            normals = None if self.normals is None else unit_normals(jacobian)
+        points.x[which] = x
+        if points.normals is not None and normals is not None:
+            points.normals[which] = normals
+        if points.cells is not None:
+            points.cells[which] = self.simplices.owner[pieces]
 
 
 def _densities(nodes: Floats, block: Block, points: Floats) -> tuple[Floats, Floats | None]:
@@ -125,7 +134,5 @@ def _densities(nodes: Floats, block: Block, points: Floats) -> tuple[Floats, Flo
     jacobian = map_reference(nodes, block, points)[1]
     if block.cell.dimension == nodes.shape[1]:
         return np.broadcast_to(signed_density(jacobian), count), None
-    vectors = area_vector(jacobian)
-    lengths = np.linalg.norm(vectors, axis=-1)
-    normals = vectors / lengths[..., None]
+    lengths, normals = np.linalg.norm(area_vector(jacobian), axis=-1), unit_normals(jacobian)
     return np.broadcast_to(lengths, count), np.broadcast_to(normals, (*count, normals.shape[-1]))

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from pescitrain.geometry.bends import Bends
 from pescitrain.geometry.cells import CELL_TYPES
+from pescitrain.geometry.maps import Block, map_each
 from pescitrain.geometry.points import Floats, Integers
 from pescitrain.geometry.shaping import diameters
 
 NEWTON_STEPS = 20
-"""Newton's method for the inverse of a bilinear map doubles its digits: 20 steps are far more than it needs."""
+"""Newton's method for the inverse of a map of second order doubles its digits: 20 steps are far more than it needs."""
 
 CONVERGED = 1e-9
 """A step this short, in a reference cell of size one, leaves an error of its square: below round-off."""
@@ -32,22 +34,22 @@ class Places:
 
 
 class Locator:
-    """Finds the cell of points among cells {type: (M, k)} that are numbered type after type.
+    """Finds the cell of points among cells {type: (M, k)} that are numbered type after type, straight or bent.
 
     Candidates are the cells with the nearest centres, more and more of them until no farther cell can reach the point.
     """
 
-    def __init__(self, nodes: Floats, cells: Mapping[str, Integers]) -> None:
+    def __init__(self, nodes: Floats, cells: Mapping[str, Integers], bends: Bends) -> None:
         self.nodes = nodes
-        self.cells = cells
         self.starts = np.cumsum([0, *(len(vertices) for vertices in cells.values())])
         self.count = int(self.starts[-1])
-        centres = [nodes[vertices].mean(axis=1) for vertices in cells.values()]
+        self.blocks = [
+            Block(CELL_TYPES[name], vertices, np.arange(len(vertices)), bends.of(CELL_TYPES[name], vertices))
+            for name, vertices in cells.items()
+        ]
+        centres = [nodes[block.vertices].mean(axis=1) for block in self.blocks]
         self.reach = np.concatenate(
-            [
-                np.linalg.norm(nodes[vertices] - centre[:, None], axis=2).max(axis=1)
-                for vertices, centre in zip(cells.values(), centres, strict=True)
-            ]
+            [_reach(nodes, block, centre) for block, centre in zip(self.blocks, centres, strict=True)]
         )
         self.sizes = np.concatenate([diameters(nodes, vertices) for vertices in cells.values()])
         self.tree = KDTree(np.concatenate(centres))
@@ -85,10 +87,9 @@ class Locator:
         cells, points = candidates.ravel(), np.repeat(x, count, axis=0)
         reference, _ = self.invert(cells, points)
         distances = np.full(len(cells), np.inf)
-        for start, (name, vertices), mine in self._by_type(cells):
-            cell = CELL_TYPES[name]
-            inside = cell.shape(cell.clamp(reference[mine]))
-            nearest = np.einsum("nk,nkd->nd", inside, self.nodes[vertices[cells[mine] - start]])
+        for start, block, mine in self._by_type(cells):
+            inside = block.cell.clamp(reference[mine])
+            nearest = map_each(self.nodes, block.take(cells[mine] - start), inside)[0]
             distances[mine] = np.linalg.norm(points[mine] - nearest, axis=1)
         distances = np.where(np.isfinite(distances), distances, np.inf).reshape(-1, count)
         best = distances.argmin(axis=1)
@@ -99,40 +100,47 @@ class Locator:
     def invert(self, cells: Integers, x: Floats) -> tuple[Floats, Floats]:
         """Reference coordinates (N, d) of points (N, d) in given cells (N,), and how deep (N,) inside they lie."""
         reference, depth = np.full(x.shape, np.nan), np.full(len(x), -np.inf)
-        for start, (name, vertices), mine in self._by_type(cells):
-            reference[mine] = _inverse_map(name, self.nodes[vertices[cells[mine] - start]], x[mine])
-            depth[mine] = CELL_TYPES[name].depth(reference[mine])
+        for start, block, mine in self._by_type(cells):
+            reference[mine] = _inverse_map(self.nodes, block.take(cells[mine] - start), x[mine])
+            depth[mine] = block.cell.depth(reference[mine])
         return reference, np.where(np.isnan(depth), -np.inf, depth)
 
     def interpolate(self, places: Places, values: Floats) -> Floats:
         """First-order interpolation (N, k) of nodal values (n, k) at places that all have a cell."""
         result = np.empty((len(places.cells), values.shape[1]))
-        for start, (name, vertices), mine in self._by_type(places.cells):
-            shape = CELL_TYPES[name].shape(places.reference[mine])
-            result[mine] = np.einsum("nk,nkf->nf", shape, values[vertices[places.cells[mine] - start]])
+        for start, block, mine in self._by_type(places.cells):
+            shape = block.cell.shape(places.reference[mine])
+            result[mine] = np.einsum("nk,nkf->nf", shape, values[block.vertices[places.cells[mine] - start]])
         return result
 
-    def _by_type(self, cells: Integers) -> list[tuple[int, tuple[str, Integers], NDArray[np.intp]]]:
-        """For each type: the number of its first cell, its name and vertices, and the positions that ask for it."""
-        ranges = zip(self.starts[:-1], self.starts[1:], self.cells.items(), strict=True)
-        return [(int(low), item, np.flatnonzero((cells >= low) & (cells < high))) for low, high, item in ranges]
+    def _by_type(self, cells: Integers) -> list[tuple[int, Block, NDArray[np.intp]]]:
+        """For each type: the number of its first cell, all of its cells, and the positions that ask for them."""
+        ranges = zip(self.starts[:-1], self.starts[1:], self.blocks, strict=True)
+        return [(int(low), block, np.flatnonzero((cells >= low) & (cells < high))) for low, high, block in ranges]
 
     def _nearest(self, x: Floats, count: int) -> tuple[Floats, Integers]:
         distances, candidates = self.tree.query(x, k=count)
         return np.reshape(distances, (len(x), count)), np.reshape(candidates, (len(x), count))  # also for count = 1
 
 
-def _inverse_map(name: str, corners: Floats, x: Floats) -> Floats:
-    """Reference coordinates (N, d) of points (N, d) in cells with corners (N, k, d): exact, or by Newton's method."""
-    cell = CELL_TYPES[name]
+def _reach(nodes: Floats, block: Block, centres: Floats) -> Floats:
+    """How far (M,) from the centres (M, d) of cells a point in them may be."""
+    reach = np.linalg.norm(nodes[block.vertices] - centres[:, None], axis=2).max(axis=1)
+    if block.offsets is not None:
+        reach += np.linalg.norm(block.offsets, axis=2).sum(axis=1)  # no bubble is larger than one
+    return reach
+
+
+def _inverse_map(nodes: Floats, block: Block, x: Floats) -> Floats:
+    """Reference coordinates (N, d) of a point (N, d) in each cell: exact, or by Newton's method."""
+    cell = block.cell
     reference = np.full(x.shape, 1.0 / (cell.dimension + 1) if cell.is_simplex else 0.5)
-    for _ in range(1 if cell.is_simplex else NEWTON_STEPS):
-        misfit = x - np.einsum("nk,nkd->nd", cell.shape(reference), corners)
-        jacobian = np.einsum("nke,nkd->nde", cell.shape_gradient(reference), corners)
+    for _ in range(1 if block.is_affine else NEWTON_STEPS):
+        image, jacobian = map_each(nodes, block, reference)
         singular = np.abs(np.linalg.det(jacobian)) < np.finfo(float).tiny
         jacobian[singular] = np.eye(cell.dimension)
-        step = np.linalg.solve(jacobian, misfit[..., None])[..., 0]
-        reference = np.clip(reference + step, -1e3, 1e3)
+        step = np.linalg.solve(jacobian, (x - image)[..., None])[..., 0]
+        reference = np.asarray(np.clip(reference + step, -1e3, 1e3), dtype=np.float64)
         if np.abs(step).max(initial=0.0) < CONVERGED:
             break
     return reference

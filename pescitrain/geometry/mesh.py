@@ -11,11 +11,13 @@ from mpi4py import MPI
 from numpy.typing import ArrayLike
 
 from pescitrain.errors import MeshError, ProblemError
-from pescitrain.geometry.cells import CELL_TYPES, facet_type
+from pescitrain.geometry.bends import Bends
+from pescitrain.geometry.cells import CELL_TYPES, CellType, facet_type
 from pescitrain.geometry.conversion import MeshFile
 from pescitrain.geometry.domain import Names, Sampling, split_names
-from pescitrain.geometry.integration import Block, quadrature_points, sampled_points, signed_measures
+from pescitrain.geometry.integration import quadrature_points, sampled_points, signed_measures
 from pescitrain.geometry.locate import Locator
+from pescitrain.geometry.maps import Block
 from pescitrain.geometry.points import Floats, Integers, PointSequence, PointSet
 from pescitrain.geometry.reading import FilePath, on_root, read_mesh_file
 from pescitrain.geometry.shaping import flatten, orient
@@ -25,10 +27,10 @@ DEFAULT_SAMPLING = Sampling()
 
 
 class Mesh:
-    """A conforming mesh of first-order lines, triangles, quadrilaterals, tetrahedra or hexahedra.
+    """A conforming mesh of lines, triangles, quadrilaterals, tetrahedra or hexahedra, straight or of second order.
 
     Every rank holds the whole mesh. Cells are numbered type after type, in the order of ``cells``; nodes that no cell
-    uses (midside nodes, centres of circles) are dropped, the others keep their order.
+    has as a vertex (midside nodes, centres of circles) are dropped, the others keep their order.
 
     Names of regions and of boundaries are separate: the same name may stand for both. ``"interior"`` is all cells and
     ``"boundary"`` all outer facets, unless the mesh itself has a group of that name; None is always the whole.
@@ -44,6 +46,8 @@ class Mesh:
                                 one dimension, numbered as in VTK; a negative orientation is repaired
     regions : {name: (m,) int}  cells of each named region
     boundaries : {name: (m, k)} vertices of the facets of each named boundary or interface, padded with -1
+    middles : {type: (M, E) int} the nodes in the middles of the edges, in VTK's order, of types of second order; -1:
+                                none. Edges are bent as they say; in one dimension they say nothing
     source : str                what to call the mesh in messages
 
     Raises
@@ -54,8 +58,9 @@ class Mesh:
     Attributes
     ----------
     dimension : int             of the cells
-    nodes : (n, d) float64
+    nodes : (n, d) float64      the vertices of cells
     cells : {type: (M, k) int64}
+    bends : Bends               the edges that are not straight
     facets : Facets             all facets, with the cells on both sides
     columns : tuple[int, ...]   which coordinates of the given nodes were kept
     node_numbers : (n,) int64   the place of each node among the given nodes
@@ -70,6 +75,7 @@ class Mesh:
         regions: Mapping[str, ArrayLike] | None = None,
         boundaries: Mapping[str, ArrayLike] | None = None,
         source: str = "the mesh",
+        middles: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         self.source = source
         given = np.asarray(nodes, dtype=np.float64)
@@ -87,7 +93,11 @@ class Mesh:
         renumber[-1] = -1
         try:
             self.nodes, self.columns = flatten(given[self.node_numbers], self.dimension)
-            self.cells = orient(self.nodes, {name: renumber[rows] for name, rows in vertices.items()})
+            renumbered = {name: renumber[rows] for name, rows in vertices.items()}
+            known = {name: np.asarray(rows, dtype=np.int64) for name, rows in (middles or {}).items()}
+            asked = known if self.dimension > 1 else {}
+            self.bends = Bends(self.nodes, renumbered, asked, given[:, self.columns])
+            self.cells = orient(self.nodes, renumbered, self.bends)
             self.facets: Facets = build_facets(self.cells)
         except MeshError as error:
             raise MeshError(f"Cannot use {source}: {error}.") from None
@@ -106,7 +116,8 @@ class Mesh:
         """Read a mesh file of any format of meshio, once, and give it to all ranks of ``comm``.
 
         Collective. Named physical groups and cell sets become the names of regions and boundaries; groups that only
-        have a number are called by it. Cells of second order are used by their vertices.
+        have a number are called by it. Cells of second order are curved as in the file (the middles of faces of
+        hexahedra aside), those of higher order are used by their vertices.
 
         Raises
         ------
@@ -119,7 +130,8 @@ class Mesh:
     @classmethod
     def from_file(cls, file: MeshFile, path: str) -> Mesh:
         """The mesh of a file that has been read. Not collective."""
-        return cls(file.points, file.cells, file.regions, file.boundaries, f"the mesh file '{path}'")
+        source = f"the mesh file '{path}'"
+        return cls(file.points, file.cells, file.regions, file.boundaries, source, file.middles)
 
     @property
     def cell_count(self) -> int:
@@ -139,7 +151,12 @@ class Mesh:
     @functools.cached_property
     def locator(self) -> Locator:
         """Finds points among the cells; built at first use."""
-        return Locator(self.nodes, self.cells)
+        return Locator(self.nodes, self.cells, self.bends)
+
+    @property
+    def box(self) -> tuple[Floats, Floats]:
+        """Lower and upper corner (d,) of a box around the domain, the smallest where the outer edges are straight."""
+        return self.bends.box(self.nodes)
 
     def names(self) -> dict[str, list[str]]:
         """The names of the regions and of the boundaries and interfaces."""
@@ -178,16 +195,12 @@ class Mesh:
         self, name: Names = None, sampling: Sampling = DEFAULT_SAMPLING, seed: int = 0
     ) -> PointSequence:
         """The points of :meth:`boundary`, to be drawn in parts. Not collective; raises as that does."""
-        vertices, owners = self._oriented_facets(name)
         if self.dimension == 1:
+            vertices, owners = self._oriented_facets(name)
             centres = self.nodes[self.cells["line"]].mean(axis=1)
             x = self.nodes[vertices[:, 0]]
             return PointSequence.of(PointSet(x, np.ones(len(x)), np.sign(x - centres[owners]), owners))
-        lengths = (vertices >= 0).sum(axis=1)
-        blocks: list[Block] = []
-        for length in np.unique(lengths).tolist():
-            mine = lengths == length
-            blocks.append(Block(facet_type(self.dimension - 1, length), vertices[mine, :length], owners[mine]))
+        blocks = self._facet_blocks(name)
         return self._points(blocks, sampling, seed, f"boundary:{_label(name, 'boundary')}")
 
     def interface(self, name: Names, sampling: Sampling = DEFAULT_SAMPLING, seed: int = 0) -> PointSet:
@@ -221,6 +234,10 @@ class Mesh:
         w is the largest number of vertices of a facet of the mesh; shorter ones are padded with -1.
         """
         return self._oriented_facets(name)[0]
+
+    def is_curved(self, name: Names = None) -> bool:
+        """Whether an edge of a boundary or interface is bent; always false in one dimension."""
+        return any(block.offsets is not None for block in self._facet_blocks(name)) if self.dimension > 1 else False
 
     def boundary_nodes(self, name: Names = None) -> Integers:
         """The nodes (m,) on a boundary or interface, each once, in order."""
@@ -261,9 +278,22 @@ class Mesh:
             if which is not None:
                 numbers = which[(which >= start) & (which < start + len(rows))]
             if len(numbers):
-                blocks.append(Block(CELL_TYPES[name], rows[numbers - start], numbers))
+                blocks.append(self._block(CELL_TYPES[name], rows[numbers - start], numbers))
             start += len(rows)
         return blocks
+
+    def _facet_blocks(self, name: Names) -> list[Block]:
+        """The facets of a name, oriented, with the cells that their normals leave."""
+        vertices, owners = self._oriented_facets(name)
+        lengths = (vertices >= 0).sum(axis=1)
+        blocks: list[Block] = []
+        for length in np.unique(lengths).tolist():
+            mine = lengths == length
+            blocks.append(self._block(facet_type(self.dimension - 1, length), vertices[mine, :length], owners[mine]))
+        return blocks
+
+    def _block(self, cell: CellType, vertices: Integers, owner: Integers) -> Block:
+        return Block(cell, vertices, owner, self.bends.of(cell, vertices))
 
     def _points(self, blocks: list[Block], sampling: Sampling, seed: int, label: str) -> PointSequence:
         if not blocks:

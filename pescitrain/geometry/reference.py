@@ -82,7 +82,7 @@ class ReferenceField:
                     f"{mesh.dimension}-dimensional; give the reference of this mesh."
                 )
             values = _select(file.point_data, tuple(fields), own.columns, os.fspath(path))
-            return MeshFile(file.points, file.cells, {}, {}, {}), values
+            return MeshFile(file.points, file.cells, {}, {}, {}, file.middles), values
 
         file, values = on_root(comm, work)
         own = Mesh.from_file(file, os.fspath(path))

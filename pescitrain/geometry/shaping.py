@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from pescitrain.errors import MeshError
+from pescitrain.geometry.bends import Bends
 from pescitrain.geometry.cells import CELL_TYPES
-from pescitrain.geometry.integration import Block, map_reference, signed_density, signed_measures
+from pescitrain.geometry.integration import signed_measures
+from pescitrain.geometry.maps import Block, map_reference, signed_density
 from pescitrain.geometry.points import Floats, Integers
 
 FLAT = 1e-10
@@ -47,7 +49,7 @@ def diameters(nodes: Floats, vertices: Integers) -> Floats:
     return result
 
 
-def orient(nodes: Floats, cells: Mapping[str, Integers]) -> dict[str, Integers]:
+def orient(nodes: Floats, cells: Mapping[str, Integers], bends: Bends) -> dict[str, Integers]:
     """Give every cell a positive orientation.
 
     Raises MeshError where a cell repeats a vertex, has zero measure, or is folded (a Jacobian that changes sign).
@@ -55,14 +57,16 @@ def orient(nodes: Floats, cells: Mapping[str, Integers]) -> dict[str, Integers]:
     oriented: dict[str, Integers] = {}
     for name, vertices in cells.items():
         cell = CELL_TYPES[name]
-        block = Block(cell, vertices, np.arange(len(vertices)))
+        block = Block(cell, vertices, np.arange(len(vertices)), bends.of(cell, vertices))
         measures = signed_measures(nodes, block)
         scale = diameters(nodes, vertices) ** cell.dimension
         ordered = np.sort(vertices, axis=1)
         repeated = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
         _refuse(repeated | (np.abs(measures) <= EMPTY * scale), "zero measure", name, nodes, vertices)
-        corners = np.array(cell.corners, dtype=float)
-        densities = signed_density(map_reference(nodes, block, corners)[1]) * np.sign(measures)[:, None]
+        places = np.array(cell.corners, dtype=float)
+        if block.offsets is not None:
+            places = np.concatenate([places, places[np.array(cell.edges)].mean(axis=1)])
+        densities = signed_density(map_reference(nodes, block, places)[1]) * np.sign(measures)[:, None]
         _refuse(densities.min(axis=1) < -EMPTY * scale, "a folded shape", name, nodes, vertices)
         oriented[name] = np.where((measures < 0)[:, None], vertices[:, cell.mirror], vertices)
     return oriented

@@ -163,6 +163,11 @@ def create_lifting(problem: Problem, settings: Settings, domain: Box | Mesh) -> 
         if isinstance(term, Dirichlet):
             names = (term.on,) if isinstance(term.on, str) else tuple(term.on)
             for name in names:
+                if domain.is_curved(name):
+                    raise OptionError(
+                        f"-bc_enforce hard: the boundary '{name}' of {domain.source} is curved, and the distance to "
+                        "it is made from straight edges; use -bc_enforce soft, or give the problem a lifting()"
+                    )
                 vertices = domain.boundary_facets(name)
                 vertices = np.where(vertices < 0, vertices[:, :1], vertices)  # a triangle among quadrilaterals
                 pieces.append((domain.nodes[vertices], _boundary_value(term, problem)))

@@ -41,10 +41,11 @@ Array = NDArray[np.float64]
 
 
 def bounding_box(problem: Problem, domain: Box | Mesh) -> tuple[list[float], list[float]]:
-    """Lower and upper corner of the domain."""
+    """Lower and upper corner of a box around the domain."""
     if isinstance(domain, Box):
         return list(domain.lower), list(domain.upper)
-    return domain.nodes.min(0).tolist(), domain.nodes.max(0).tolist()
+    lower, upper = domain.box
+    return lower.tolist(), upper.tolist()
 
 
 def idle_options(settings: Settings) -> list[str]:

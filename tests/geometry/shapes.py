@@ -66,6 +66,23 @@ def unit_mesh(kind: str, n: int = 2, distortion: float = 0.0, seed: int = 0) -> 
     return Mesh(moved, cells, regions, boundaries)
 
 
+def bend(x: np.ndarray) -> np.ndarray:
+    """A quadratic map of the unit cube that bends all of its faces; (N, d) -> (N, d)."""
+    y, z = np.roll(x, 1, axis=1), np.roll(x, 2, axis=1)
+    return x + 0.15 * y * (1.0 - y) + 0.05 * y * (x + z) - 0.05 * x**2
+
+
+def bent_grid(kind: str, n: int = 2) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The unit cube of :func:`unit_grid` under :func:`bend`: points, vertices, and the middles of edges."""
+    points, cells = unit_grid(kind, n)
+    middles = {}
+    for name, rows in cells.items():
+        ends = rows[:, CELL_TYPES[name].edges]
+        middles[name] = len(points) + np.arange(ends.shape[0] * ends.shape[1]).reshape(ends.shape[:2])
+        points = np.concatenate([points, points[ends].mean(axis=2).reshape(-1, points.shape[1])])
+    return bend(points), cells, middles
+
+
 def as_meshio(kind: str, n: int = 2, tags: str = "gmsh:physical", names: bool = True) -> meshio.Mesh:
     """The named unit cube as meshio has it, in three coordinates, groups numbered from 1 in alphabetical order."""
     nodes, cells = unit_grid(kind, n)

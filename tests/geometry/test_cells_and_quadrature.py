@@ -92,6 +92,23 @@ def test_clamping_leaves_the_inside_alone_and_brings_the_outside_in(cell):
     assert cell.depth(cell.clamp(outside)).min() > -1e-15  # one rounding of the division
 
 
+@pytest.mark.parametrize("cell", SOLID, ids=lambda cell: cell.name)
+def test_a_bubble_is_one_in_the_middle_of_its_edge_and_zero_at_the_other_nodes(cell):
+    corners = np.array(cell.corners, dtype=float)
+    middles = corners[np.array(cell.edges)].mean(axis=1)
+    assert_array_equal(cell.bubbles(middles), np.eye(len(cell.edges)))
+    assert_array_equal(cell.bubbles(corners), 0.0)
+
+
+@pytest.mark.parametrize("cell", SOLID, ids=lambda cell: cell.name)
+def test_gradients_of_bubbles_are_their_differences(cell):
+    x = np.random.default_rng(0).random((6, cell.dimension)) / cell.dimension
+    for axis, step in enumerate(1e-5 * np.eye(cell.dimension)):
+        difference = (cell.bubbles(x + step) - cell.bubbles(x - step)) / 2e-5
+        # Quadratic in each coordinate: central differences are exact but for round-off, 1e-16 / 1e-5.
+        assert_allclose(cell.bubble_gradient(x)[..., axis], difference, rtol=0, atol=1e-10)
+
+
 def test_higher_order_names_are_known_by_their_vertices():
     assert first_order_type("triangle6") is CELL_TYPES["triangle"]
     assert first_order_type("hexahedron27") is CELL_TYPES["hexahedron"]

@@ -11,6 +11,7 @@ import pytest
 from geometry.shapes import (  # pyright: ignore[reportMissingImports]
     KINDS,
     as_meshio,
+    bent_grid,
     unit_grid,
     unit_mesh,
     write_msh41,
@@ -91,13 +92,39 @@ def test_without_h5py_the_sentence_says_what_to_install_or_to_write(tmp_path, mo
         Mesh.read(tmp_path / "mesh.xdmf", SELF)
 
 
-def test_cells_of_second_order_are_used_by_their_vertices(tmp_path):
+def test_cells_of_second_order_are_curved(tmp_path):
     points = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0.5, -0.1, 0], [0.6, 0.6, 0], [0, 0.5, 0]])
     meshio.Mesh(points, [("triangle6", np.arange(6)[None])]).write(tmp_path / "curved.vtu")
     mesh = Mesh.read(tmp_path / "curved.vtu", SELF)
     assert list(mesh.cells) == ["triangle"]
-    assert mesh.measure() == 0.5
+    # Two thirds of chord times sagitta are between a parabola and its chord: 0.1 of 1, and 0.1 √2 of √2.
+    assert mesh.measure() == pytest.approx(0.5 + 2 / 3 * 0.1 + 2 / 3 * 0.2, rel=1e-14)
+    assert len(mesh.bends) == 2
     assert_array_equal(mesh.node_numbers, [0, 1, 2])
+
+
+def test_cells_of_higher_order_are_used_by_their_vertices(tmp_path):
+    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    points = np.concatenate([corners, np.full((7, 3), [0.3, -0.2, 0])])
+    meshio.Mesh(points, [("triangle10", np.arange(10)[None])]).write(
+        tmp_path / "cubic.msh", file_format="gmsh22", binary=False
+    )
+    mesh = Mesh.read(tmp_path / "cubic.msh", SELF)
+    assert (mesh.measure(), len(mesh.bends)) == (0.5, 0)
+
+
+@pytest.mark.parametrize("kind", ["triangle", "quad", "tetra", "hexahedron"])
+def test_files_of_every_type_of_second_order_are_the_curved_mesh(tmp_path, kind):
+    nodes, cells, middles = bent_grid(kind)
+    number = nodes.shape[1] + 1 if kind in ("triangle", "tetra") else 2 ** nodes.shape[1]
+    rows = np.concatenate([cells[kind], middles[kind]], axis=1)
+    points = np.zeros((len(nodes), 3))
+    points[:, : nodes.shape[1]] = nodes
+    meshio.Mesh(points, [(f"{kind}{rows.shape[1]}", rows)]).write(tmp_path / "curved.vtu")
+    mesh = Mesh.read(tmp_path / "curved.vtu", SELF)
+    assert mesh.cells[kind].shape[1] == number
+    # The same sums of the same numbers.
+    assert_array_equal(mesh.cell_measures, Mesh(nodes, cells, middles=middles).cell_measures)
 
 
 def test_a_cell_in_two_groups_belongs_to_both(tmp_path):

@@ -42,14 +42,25 @@ def test_it_takes_arrays_and_says_which_shape_it_wants(tmp_path):
 
 
 def test_hard_conditions_on_a_mesh_hold_at_the_nodes_of_its_boundary(tmp_path):
-    model = trained(tmp_path, "-bc_enforce", "hard")
-    mesh = meshio.read(MESH)
-    on_hole = np.abs(np.hypot(mesh.points[:, 0] - 0.2, mesh.points[:, 1] + 0.15) - 0.4) < 1e-9
-    assert on_hole.sum() > 10
-    u = model(torch.from_numpy(mesh.points[:, :2].copy()))[:, 0]
+    model = trained(tmp_path, "-mesh", "lshape.msh", "-bc_enforce", "hard")
+    points = meshio.read(MESH.with_name("lshape.msh")).points
+    x, y = points[:, 0], points[:, 1]
+    corner = np.hypot(y, np.minimum(x, 0)) * np.hypot(x, np.maximum(y, 0))  # zero on the two sides that meet in it
+    on_boundary = np.abs((x**2 - 1) * (y**2 - 1) * corner) < 1e-9
+    assert on_boundary.sum() > 100
+    u = model(torch.from_numpy(points[:, :2].copy()))[:, 0]
     # The distance to a segment is zero but for the round-off of products of coordinates of size one.
-    assert u[on_hole].abs().max() <= 1e-14
-    assert u[~on_hole].abs().max() > 1e-3
+    assert u[on_boundary].abs().max() <= 1e-14
+    assert u[~on_boundary].abs().max() > 1e-3
+
+
+def test_hard_conditions_on_a_curved_boundary_are_refused():
+    ended = command("-bc_enforce", "hard")
+    assert ended.code == 2
+    assert ended.complaint == (
+        f"-bc_enforce hard: the boundary 'hole' of the mesh file '{MESH}' is curved, and the distance to it is made "
+        "from straight edges; use -bc_enforce soft, or give the problem a lifting()"
+    )
 
 
 def test_a_system_has_a_column_for_each_field_and_any_number_of_rows(tmp_path):
