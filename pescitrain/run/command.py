@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None, comm: MPI.Intracomm = MPI.COMM_
     ``arguments``: without the name of the program; None: those of the command line. What it prints comes from rank 0
     of COMM_WORLD, errors from rank 0 of ``comm``.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    arguments = ["-help" if word == "-h" else word for word in words]
     start = time.perf_counter()
     try:
         _start_petsc(arguments)

@@ -19,6 +19,13 @@ def test_help_prints_our_table_and_what_petsc_says_of_the_method():
     assert "Used the budget" not in ended.out
 
 
+def test_the_short_name_of_help_is_help():
+    ended = process(*POISSON2D, "-h")
+    assert (ended.code, ended.err) == (0, "")
+    assert help_text() in ended.out
+    assert "Used the budget" not in ended.out
+
+
 def test_log_view_has_the_stages_of_a_run(tmp_path):
     ended = process(*POISSON2D, "-tao_max_it", 2, "-out_dir", tmp_path, "-log_view")
     assert ended.code == 0
