@@ -9,7 +9,7 @@ import numpy as np
 from pescitrain.geometry.cells import CELL_TYPES, CellType
 from pescitrain.geometry.points import Floats, Integers
 
-STRAIGHT = 1e-9
+ROUNDING = 1e-9
 """How far, relative to its length, the middle of a straight edge may lie from that of its ends: files in text round."""
 
 
@@ -38,7 +38,7 @@ class Bends:
         keys, first = np.unique(self._keys(every[known]), return_index=True)
         chords = nodes[every[known][first]]
         offsets = points[middle[known][first]] - chords.mean(axis=1)
-        bent = np.linalg.norm(offsets, axis=1) > STRAIGHT * np.linalg.norm(chords[:, 1] - chords[:, 0], axis=1)
+        bent = np.linalg.norm(offsets, axis=1) > ROUNDING * np.linalg.norm(chords[:, 1] - chords[:, 0], axis=1)
         self.edges, self.offsets = keys[bent], offsets[bent]
         self._hulls = chords[bent].mean(axis=1) + 2.0 * offsets[bent]
 
@@ -63,3 +63,7 @@ class Bends:
     def _keys(self, ends: Integers) -> Integers:
         """A number (...) for each pair (..., 2) of ends, in any order."""
         return ends.min(axis=-1) * self._count + ends.max(axis=-1)
+
+
+STRAIGHT = Bends(np.empty((0, 0)), {}, {}, np.empty((0, 0)))
+"""Of a mesh without bent edges."""

@@ -19,16 +19,17 @@ MEASURE_ORDER = 3
 CURVED_MEASURE_ORDER = 5
 """Exact for that of curved cells: of total degree 3 in a tetrahedron, 5 in each coordinate of a cube."""
 
-CELLS_AT_A_TIME = 4096
-"""Of which the quadrature weights are summed."""
-
 SIMPLICES = tuple(CELL_TYPES[name] for name in ("vertex", "line", "triangle", "tetra"))
 
 
 def signed_measures(nodes: Floats, block: Block) -> Floats:
     """Lengths, areas or volumes (M,) of cells; negative where the orientation is; never negative for facets."""
-    points, weights = quadrature_rule(block.cell, MEASURE_ORDER if block.offsets is None else CURVED_MEASURE_ORDER)
-    return _densities(nodes, block, points)[0] @ weights
+    measures: list[Floats] = []
+    for part in block.parts():
+        order = MEASURE_ORDER if part.offsets is None else CURVED_MEASURE_ORDER
+        points, weights = quadrature_rule(block.cell, order)
+        measures.append(_densities(nodes, part, points)[0] @ weights)
+    return np.concatenate([np.empty(0), *measures])
 
 
 def quadrature_points(nodes: Floats, blocks: Sequence[Block], order: int) -> PointSequence:
@@ -53,9 +54,7 @@ def _quadrature_of(nodes: Floats, block: Block, order: int) -> PointSequence:
         )
         return whole.take(slice(begin - first * each, end - first * each))
 
-    starts = range(0, cells, CELLS_AT_A_TIME)
-    parts = [block.take(slice(start, start + CELLS_AT_A_TIME)) for start in starts]
-    measure = sum(float((_densities(nodes, part, points)[0] * weights).sum()) for part in parts)
+    measure = sum(float((_densities(nodes, part, points)[0] * weights).sum()) for part in block.parts())
     return PointSequence(cells * each, measure, draw)
 
 
@@ -101,7 +100,7 @@ class _Pieces:
         self.simplices = Block(simplex, vertices, np.repeat(block.owner, self.each))
         density, self.normals = _densities(nodes, self.simplices, np.zeros((1, simplex.dimension)))
         self.measures = np.abs(density[:, 0]) * quadrature_rule(simplex, 0)[1][0]
-        if block.offsets is not None:
+        if len(block.bends):
             straight = self.measures.reshape(-1, self.each)
             self.measures = (straight * (signed_measures(nodes, block) / straight.sum(axis=1))[:, None]).ravel()
 
@@ -110,7 +109,7 @@ class _Pieces:
 
     def place(self, points: PointSet, which: Integers, pieces: Integers, barycentric: Floats) -> None:
         """Give the points ``which`` (N,) their places in the pieces (N,), with barycentric coordinates (N, e + 1)."""
-        if self.block.offsets is None:
+        if len(self.block.bends) == 0:
             x = np.einsum("nk,nkc->nc", barycentric, self.nodes[self.simplices.vertices[pieces]])
             normals = None if self.normals is None else self.normals[pieces, 0]
         else:

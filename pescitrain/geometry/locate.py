@@ -44,13 +44,10 @@ class Locator:
         self.starts = np.cumsum([0, *(len(vertices) for vertices in cells.values())])
         self.count = int(self.starts[-1])
         self.blocks = [
-            Block(CELL_TYPES[name], vertices, np.arange(len(vertices)), bends.of(CELL_TYPES[name], vertices))
-            for name, vertices in cells.items()
+            Block(CELL_TYPES[name], vertices, np.arange(len(vertices)), bends) for name, vertices in cells.items()
         ]
         centres = [nodes[block.vertices].mean(axis=1) for block in self.blocks]
-        self.reach = np.concatenate(
-            [_reach(nodes, block, centre) for block, centre in zip(self.blocks, centres, strict=True)]
-        )
+        self.reach = np.concatenate([_reach(nodes, part) for block in self.blocks for part in block.parts()])
         self.sizes = np.concatenate([diameters(nodes, vertices) for vertices in cells.values()])
         self.tree = KDTree(np.concatenate(centres))
         rounding = 16 * np.finfo(float).eps * float(np.abs(nodes).max()) / float(self.sizes.min())
@@ -123,11 +120,12 @@ class Locator:
         return np.reshape(distances, (len(x), count)), np.reshape(candidates, (len(x), count))  # also for count = 1
 
 
-def _reach(nodes: Floats, block: Block, centres: Floats) -> Floats:
-    """How far (M,) from the centres (M, d) of cells a point in them may be."""
-    reach = np.linalg.norm(nodes[block.vertices] - centres[:, None], axis=2).max(axis=1)
-    if block.offsets is not None:
-        reach += np.linalg.norm(block.offsets, axis=2).sum(axis=1)  # no bubble is larger than one
+def _reach(nodes: Floats, part: Block) -> Floats:
+    """How far (M,) from the mean of its vertices a point in each cell may be."""
+    corners = nodes[part.vertices]
+    reach = np.linalg.norm(corners - corners.mean(axis=1, keepdims=True), axis=2).max(axis=1)
+    if part.offsets is not None:
+        reach += np.linalg.norm(part.offsets, axis=2).sum(axis=1)  # no bubble is larger than one
     return reach
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from pescitrain.geometry.bends import STRAIGHT, Bends
 from pescitrain.geometry.cells import CellType
 from pescitrain.geometry.points import Floats, Integers
+
+CELLS_AT_A_TIME = 4096
+"""Whose derivatives at quadrature points are in memory together."""
 
 
 @dataclass(frozen=True)
@@ -17,19 +23,28 @@ class Block:
     Attributes
     ----------
     vertices : (M, k) int64
-    owner : (M,) int64                  the index of the cell each belongs to
-    offsets : (M, E, c) float64 | None  how far each edge is bent in its middle; None: all are straight
+    owner : (M,) int64          the index of the cell each belongs to
+    bends : Bends               the edges of the mesh that are bent
     """
 
     cell: CellType
     vertices: Integers
     owner: Integers
-    offsets: Floats | None = None
+    bends: Bends = STRAIGHT
 
     def take(self, which: slice | Integers) -> Block:
         """Some of them."""
-        offsets = None if self.offsets is None else self.offsets[which]
-        return Block(self.cell, self.vertices[which], self.owner[which], offsets)
+        return Block(self.cell, self.vertices[which], self.owner[which], self.bends)
+
+    def parts(self) -> Iterator[Block]:
+        """All of them, a few at a time."""
+        for start in range(0, len(self.vertices), CELLS_AT_A_TIME):
+            yield self.take(slice(start, start + CELLS_AT_A_TIME))
+
+    @functools.cached_property
+    def offsets(self) -> Floats | None:
+        """How far (M, E, c) each edge is bent in its middle; None: all are straight."""
+        return self.bends.of(self.cell, self.vertices)
 
     @property
     def is_affine(self) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from pescitrain.errors import MeshError, ProblemError
 from pescitrain.geometry.bends import Bends
-from pescitrain.geometry.cells import CELL_TYPES, CellType, facet_type
+from pescitrain.geometry.cells import CELL_TYPES, facet_type
 from pescitrain.geometry.conversion import MeshFile
 from pescitrain.geometry.domain import Names, Sampling, split_names
 from pescitrain.geometry.integration import quadrature_points, sampled_points, signed_measures
@@ -278,7 +278,7 @@ class Mesh:
             if which is not None:
                 numbers = which[(which >= start) & (which < start + len(rows))]
             if len(numbers):
-                blocks.append(self._block(CELL_TYPES[name], rows[numbers - start], numbers))
+                blocks.append(Block(CELL_TYPES[name], rows[numbers - start], numbers, self.bends))
             start += len(rows)
         return blocks
 
@@ -289,11 +289,9 @@ class Mesh:
         blocks: list[Block] = []
         for length in np.unique(lengths).tolist():
             mine = lengths == length
-            blocks.append(self._block(facet_type(self.dimension - 1, length), vertices[mine, :length], owners[mine]))
+            cell = facet_type(self.dimension - 1, length)
+            blocks.append(Block(cell, vertices[mine, :length], owners[mine], self.bends))
         return blocks
-
-    def _block(self, cell: CellType, vertices: Integers, owner: Integers) -> Block:
-        return Block(cell, vertices, owner, self.bends.of(cell, vertices))
 
     def _points(self, blocks: list[Block], sampling: Sampling, seed: int, label: str) -> PointSequence:
         if not blocks:

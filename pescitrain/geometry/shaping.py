@@ -57,19 +57,26 @@ def orient(nodes: Floats, cells: Mapping[str, Integers], bends: Bends) -> dict[s
     oriented: dict[str, Integers] = {}
     for name, vertices in cells.items():
         cell = CELL_TYPES[name]
-        block = Block(cell, vertices, np.arange(len(vertices)), bends.of(cell, vertices))
+        block = Block(cell, vertices, np.arange(len(vertices)), bends)
         measures = signed_measures(nodes, block)
         scale = diameters(nodes, vertices) ** cell.dimension
         ordered = np.sort(vertices, axis=1)
         repeated = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
         _refuse(repeated | (np.abs(measures) <= EMPTY * scale), "zero measure", name, nodes, vertices)
-        places = np.array(cell.corners, dtype=float)
-        if block.offsets is not None:
-            places = np.concatenate([places, places[np.array(cell.edges)].mean(axis=1)])
-        densities = signed_density(map_reference(nodes, block, places)[1]) * np.sign(measures)[:, None]
-        _refuse(densities.min(axis=1) < -EMPTY * scale, "a folded shape", name, nodes, vertices)
+        signs = np.sign(measures)
+        lowest = np.concatenate([np.empty(0), *(_lowest_density(nodes, part, signs) for part in block.parts())])
+        _refuse(lowest < -EMPTY * scale, "a folded shape", name, nodes, vertices)
         oriented[name] = np.where((measures < 0)[:, None], vertices[:, cell.mirror], vertices)
     return oriented
+
+
+def _lowest_density(nodes: Floats, part: Block, signs: Floats) -> Floats:
+    """The smallest density (M,) at the nodes of each cell, times its place in ``signs``."""
+    places = np.array(part.cell.corners, dtype=float)
+    if part.offsets is not None:
+        places = np.concatenate([places, places[np.array(part.cell.edges)].mean(axis=1)])
+    densities = signed_density(map_reference(nodes, part, places)[1])
+    return (densities * signs[part.owner][:, None]).min(axis=1)
 
 
 def _refuse(bad: np.ndarray, what: str, name: str, nodes: Floats, vertices: Integers) -> None:

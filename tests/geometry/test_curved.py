@@ -106,6 +106,16 @@ def test_a_box_holds_what_bulges_out_of_the_vertices():
     assert disc.measure() == pytest.approx(2 + 4 * 2 / 3 * np.sqrt(2) * (1 - np.sqrt(0.5)), rel=1e-14)
 
 
+@by_kind
+def test_cells_are_measured_and_found_a_few_at_a_time(kind, monkeypatch):
+    whole = bent_mesh(kind)
+    expected = whole.cell_measures, whole.locator.reach
+    monkeypatch.setattr("pescitrain.geometry.maps.CELLS_AT_A_TIME", 3)
+    parts = bent_mesh(kind)
+    assert_allclose(parts.cell_measures, expected[0], rtol=1e-14)
+    assert_array_equal(parts.locator.reach, expected[1])
+
+
 def test_a_straight_mesh_has_the_box_of_its_nodes():
     mesh = unit_mesh("tetra")
     assert_array_equal(mesh.box, [[0, 0, 0], [1, 1, 1]])

@@ -113,6 +113,14 @@ def test_cells_of_higher_order_are_used_by_their_vertices(tmp_path):
     assert (mesh.measure(), len(mesh.bends)) == (0.5, 0)
 
 
+def test_a_file_may_have_straight_and_curved_cells(tmp_path):
+    points = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0], [0.5, -0.1, 0], [0.5, 0.5, 0], [0, 0.5, 0]])
+    blocks = [("triangle", np.array([[1, 3, 2]])), ("triangle6", np.array([[0, 1, 2, 4, 5, 6]]))]
+    meshio.Mesh(points, blocks).write(tmp_path / "both.vtu")
+    measures = Mesh.read(tmp_path / "both.vtu", SELF).cell_measures
+    assert_allclose(measures, [0.5, 0.5 + 2 / 3 * 0.1], rtol=1e-14)
+
+
 @pytest.mark.parametrize("kind", ["triangle", "quad", "tetra", "hexahedron"])
 def test_files_of_every_type_of_second_order_are_the_curved_mesh(tmp_path, kind):
     nodes, cells, middles = bent_grid(kind)
