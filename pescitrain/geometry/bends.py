@@ -39,21 +39,21 @@ class Bends:
         chords = nodes[every[known][first]]
         offsets = points[middle[known][first]] - chords.mean(axis=1)
         bent = np.linalg.norm(offsets, axis=1) > ROUNDING * np.linalg.norm(chords[:, 1] - chords[:, 0], axis=1)
-        self.edges, self.offsets = keys[bent], offsets[bent]
+        self._edges, self._offsets = keys[bent], offsets[bent]
         self._hulls = chords[bent].mean(axis=1) + 2.0 * offsets[bent]
 
     def __len__(self) -> int:
         """How many edges are bent."""
-        return len(self.edges)
+        return len(self._edges)
 
     def of(self, cell: CellType, vertices: Integers) -> Floats | None:
         """Offsets (M, E, d) of the edges of cells or facets with these vertices (M, k); None: all are straight."""
         if len(self) == 0 or cell.dimension == 0 or len(vertices) == 0:
             return None
         keys = self._keys(vertices[:, cell.edges])
-        places = np.searchsorted(self.edges, keys).clip(max=len(self) - 1)
-        bent = self.edges[places] == keys
-        return np.where(bent[..., None], self.offsets[places], 0.0) if bent.any() else None
+        places = np.searchsorted(self._edges, keys).clip(max=len(self) - 1)
+        bent = self._edges[places] == keys
+        return np.where(bent[..., None], self._offsets[places], 0.0) if bent.any() else None
 
     def box(self, nodes: Floats) -> tuple[Floats, Floats]:
         """Lower and upper corner (d,) of a box around nodes (n, d) and all that is bent (its Bézier control points)."""

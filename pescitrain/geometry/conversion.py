@@ -64,7 +64,7 @@ def convert(mesh: meshio.Mesh) -> MeshFile:
             raise MeshError("some of its cells refer to points that it does not have; write it again")
     groups = _groups(mesh, types)
     middles = [
-        every[:, cell.vertex_count :][:, : len(cell.edges)] if block.type in SECOND_ORDER else None
+        every[:, cell.vertex_count : cell.vertex_count + len(cell.edges)] if block.type in SECOND_ORDER else None
         for cell, every, block in zip(types, rows, mesh.cells, strict=True)
     ]
     cells, regions, of_edges = _collect_cells(dimension, types, blocks, middles, groups)
@@ -156,10 +156,10 @@ def _collect_cells(
                 members.setdefault(group, []).append(number[offset + which])
             offset += len(blocks[i])
         cells[name] = every[kept]
-        if any(middles[i] is not None for i in mine):
-            none = [np.full((len(blocks[i]), len(cell.edges)), -1) for i in mine]
-            given = [found if (found := middles[i]) is not None else no for i, no in zip(mine, none, strict=True)]
-            of_edges[name] = np.concatenate(given)[kept]
+        of_mine = [(len(blocks[i]), middles[i]) for i in mine]
+        if any(given is not None for _, given in of_mine):
+            padded = [np.full((count, len(cell.edges)), -1) if given is None else given for count, given in of_mine]
+            of_edges[name] = np.concatenate(padded)[kept]
         start += len(kept)
     return cells, {group: np.unique(np.concatenate(parts)) for group, parts in members.items()}, of_edges
 

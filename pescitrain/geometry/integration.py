@@ -133,5 +133,7 @@ def _densities(nodes: Floats, block: Block, points: Floats) -> tuple[Floats, Flo
     jacobian = map_reference(nodes, block, points)[1]
     if block.cell.dimension == nodes.shape[1]:
         return np.broadcast_to(signed_density(jacobian), count), None
-    lengths, normals = np.linalg.norm(area_vector(jacobian), axis=-1), unit_normals(jacobian)
+    vectors = area_vector(jacobian)
+    lengths = np.linalg.norm(vectors, axis=-1)
+    normals = vectors / lengths[..., None]
     return np.broadcast_to(lengths, count), np.broadcast_to(normals, (*count, normals.shape[-1]))

@@ -236,8 +236,8 @@ class Mesh:
         return self._oriented_facets(name)[0]
 
     def is_curved(self, name: Names = None) -> bool:
-        """Whether an edge of a boundary or interface is bent; always false in one dimension."""
-        return any(block.offsets is not None for block in self._facet_blocks(name)) if self.dimension > 1 else False
+        """Whether an edge of a boundary or interface, of several, or of the outer boundary is bent."""
+        return any(block.offsets is not None for block in self._facet_blocks(name))
 
     def boundary_nodes(self, name: Names = None) -> Integers:
         """The nodes (m,) on a boundary or interface, each once, in order."""

@@ -20,6 +20,10 @@ EMPTY = 1e-14
 """Measure of a cell relative to its diameter to the power d, below which it counts as zero: aspect ratios to 1e7."""
 
 
+REPAIR = "repair the mesh"
+UNFOLD = "optimise its curved cells (Mesh.HighOrderOptimize in gmsh) or save it with straight ones"
+
+
 def flatten(nodes: Floats, dimension: int) -> tuple[Floats, tuple[int, ...]]:
     """Drop constant coordinates until ``dimension`` are left: nodes (n, dimension), and the columns that were kept.
 
@@ -65,7 +69,7 @@ def orient(nodes: Floats, cells: Mapping[str, Integers], bends: Bends) -> dict[s
         _refuse(repeated | (np.abs(measures) <= EMPTY * scale), "zero measure", name, nodes, vertices)
         signs = np.sign(measures)
         lowest = np.concatenate([np.empty(0), *(_lowest_density(nodes, part, signs) for part in block.parts())])
-        _refuse(lowest < -EMPTY * scale, "a folded shape", name, nodes, vertices)
+        _refuse(lowest < -EMPTY * scale, "a folded shape", name, nodes, vertices, UNFOLD if len(bends) else REPAIR)
         oriented[name] = np.where((measures < 0)[:, None], vertices[:, cell.mirror], vertices)
     return oriented
 
@@ -79,10 +83,8 @@ def _lowest_density(nodes: Floats, part: Block, signs: Floats) -> Floats:
     return (densities * signs[part.owner][:, None]).min(axis=1)
 
 
-def _refuse(bad: np.ndarray, what: str, name: str, nodes: Floats, vertices: Integers) -> None:
+def _refuse(bad: np.ndarray, what: str, name: str, nodes: Floats, vertices: Integers, remedy: str = REPAIR) -> None:
     if bad.any():
         first = int(np.argmax(bad))
         place = ", ".join(f"{value:.6g}" for value in nodes[vertices[first]].mean(axis=0))
-        raise MeshError(
-            f"{np.count_nonzero(bad)} of its {name} cells have {what}, the first near ({place}); repair the mesh"
-        )
+        raise MeshError(f"{np.count_nonzero(bad)} of its {name} cells have {what}, the first near ({place}); {remedy}")

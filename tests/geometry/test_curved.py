@@ -124,7 +124,5 @@ def test_a_straight_mesh_has_the_box_of_its_nodes():
 
 def test_an_edge_bent_through_its_cell_is_refused():
     nodes = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.5, 0.9], [0.5, 0.5], [0.0, 0.5]])
-    with pytest.raises(
-        MeshError, match=r"^Cannot use the mesh: 1 of its triangle cells have a folded shape, the first"
-    ):
+    with pytest.raises(MeshError, match=r"1 of its triangle cells have a folded shape, .*; optimise its curved cells"):
         Mesh(nodes, {"triangle": [[0, 1, 2]]}, middles={"triangle": [[3, 4, 5]]})
