@@ -84,7 +84,7 @@ class Sight:
         return SeenSamples(**known, first=comm.exscan(here) or 0)
 
     def rows(self, name: str, jets: SubdomainJets) -> Tensor:
-        """(A,): which subdomains of jets of a network are in the block."""
+        """(A,): which rows of jets of a network are of subdomains in the block."""
         return torch.isin(jets.subdomains, on_device(np.array(self.own.get(name, []), int), jets.subdomains.device))
 
     def numbers(self, samples: TermSamples) -> NDArray[np.int64]:
@@ -129,7 +129,7 @@ def evaluations(
             for name in set(term.networks) & set(places):
                 own, jets = np.array(places[name]), chunk.embedded.get(name)
                 if isinstance(jets, SubdomainJets):
-                    counts[own[on_host(jets.subdomains)]] += on_host(jets.here.sum(1))
+                    np.add.at(counts, own[on_host(jets.subdomains)], on_host(jets.here.sum(1)))
                 else:
                     counts[own] += len(chunk.x)
     comm.Allreduce(MPI.IN_PLACE, counts)

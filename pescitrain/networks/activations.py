@@ -43,10 +43,12 @@ def _polynomial_over_slope(polynomial: list[float], t: Tensor) -> Tensor:
         quotient.append(c + (quotient[k - 2] if k >= 2 else 0.0))
     while len(quotient) > 1 and quotient[-1] == 0.0:
         quotient.pop()
-    value = torch.full_like(t, quotient[-1])
-    for c in reversed(quotient[:-1]):
-        value = value * t + c if c else value * t
-    return value
+    if len(quotient) == 1:
+        return torch.full_like(t, quotient[0])
+    value = quotient[-1] * t
+    for c in reversed(quotient[1:-1]):
+        value = (value + c) * t if c else value * t
+    return value + quotient[0] if quotient[0] else value
 
 
 def sin(z: Tensor, count: int) -> list[Tensor]:

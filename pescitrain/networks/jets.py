@@ -111,6 +111,34 @@ def affine(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return result
 
 
+class _BatchedAffine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+        ctx.save_for_backward(h, weights)
+        z = torch.matmul(weights, h)
+        z[0] += biases.unsqueeze(2)
+        return z
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        (grad,) = grads
+        h, weights = ctx.saved_tensors
+        grad_h = torch.matmul(weights.mT, grad) if ctx.needs_input_grad[0] else None
+        grad_weights = torch.matmul(grad, h.mT).sum(0) if ctx.needs_input_grad[1] else None
+        grad_biases = grad[0].sum(2) if ctx.needs_input_grad[2] else None
+        return grad_h, grad_weights, grad_biases
+
+
+def batched_affine(h: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+    """``W_a h_a + b_a`` for a jet (C, A, in, P), weights (A, out, in) and biases (A, out); differentiable once."""
+    result = _BatchedAffine.apply(h, weights, biases)
+    assert isinstance(result, Tensor)
+    return result
+
+
 def multiply(a: Tensor, z: Tensor, components: Components) -> Tensor:
     """The jet of the product of two jets (C, k, M) by the product rule."""
     rows = []

@@ -13,20 +13,24 @@ from torch import Tensor, nn
 
 from pescitrain.networks.components import Components
 from pescitrain.networks.jets import activate, multiply
+from pescitrain.networks.meetings import Meeting, meetings
 from pescitrain.networks.network import Network
 from pescitrain.networks.tape import Tape
 from pescitrain.networks.windows import Windows
 
+ROW_COST = 32
+"""What a row costs beside its points, in points."""
+
 
 @dataclass(frozen=True)
 class SubdomainJets:
-    """Where the networks of A subdomains are evaluated: up to P of M points each, and what is constant there.
+    """Where the networks of subdomains are evaluated: A rows of up to P of M points, and what is constant there.
 
-    A subdomain with fewer points than P has points where its window is set to zero. ``rest``: the jet that the frozen
-    networks of other subdomains add, where there are any.
+    A subdomain has one row or several. A row with fewer points than P has points where the window is set to zero.
+    ``rest``: the jet that the frozen networks of other subdomains add, where there are any.
     """
 
-    subdomains: Tensor  # (A,) int64: their numbers
+    subdomains: Tensor  # (A,) int64: their numbers, ascending
     points: Tensor  # (A, P) int64: numbers of the points, 0 where there is none
     inputs: Tensor  # (C, A, d, P): the jets of the coordinates, scaled to the support
     windows: Tensor  # (C, A, 1, P): the jets of the windows
@@ -35,8 +39,15 @@ class SubdomainJets:
 
     @cached_property
     def here(self) -> Tensor:
-        """(A, P): which entries are points of the subdomain."""
+        """(A, P): which entries are points of the subdomain of the row."""
         return self.windows[:, :, 0].abs().amax(0) > 0.0
+
+    @cached_property
+    def meetings(self) -> list[Meeting]:
+        """The points that two of the subdomains have in common, as places in the A rows one after the other."""
+        _, numbers = torch.unique_consecutive(self.subdomains, return_inverse=True)
+        owners = numbers.unsqueeze(1).expand_as(self.here)[self.here]
+        return meetings(owners, self.points[self.here], self.here.flatten().nonzero()[:, 0])
 
     def at(self, chosen: Tensor) -> SubdomainJets:
         """At some of the points (indices, no two alike), which are numbered anew."""
@@ -54,7 +65,7 @@ class SubdomainJets:
         return jets if self.rest is None else replace(jets, rest=self.rest.index_select(2, chosen))
 
     def of(self, rows: Tensor) -> SubdomainJets:
-        """Of some of the subdomains (bool (A,)) alone."""
+        """Of some of the rows (bool (A,)) alone."""
         return replace(
             self,
             subdomains=self.subdomains[rows],
@@ -84,20 +95,39 @@ class SubdomainJets:
 
 
 class _Table:
-    """Entries (K,) of A subdomains in rows, those of one in their order: up to P, and zeros behind."""
+    """Entries (K,) of subdomains in rows of P, those of one in their order, in one row or more, and zeros behind."""
 
     def __init__(self, owners: Tensor) -> None:
-        self.subdomains, rows, sizes = torch.unique(owners, return_inverse=True, return_counts=True)
-        self._order = torch.argsort(rows, stable=True)
-        self._rows = rows[self._order]
-        self._columns = torch.arange(len(rows), device=rows.device) - (sizes.cumsum(0) - sizes)[self._rows]
-        self._shape = (len(sizes), int(sizes.max()) if len(sizes) else 0)
+        subdomains, numbers, sizes = torch.unique(owners, return_inverse=True, return_counts=True)
+        length = _row_length(sizes)
+        pieces = -(-sizes // max(1, length))
+        self.subdomains = subdomains.repeat_interleave(pieces)
+        self._order = torch.argsort(numbers, stable=True)
+        own = numbers[self._order]
+        places = torch.arange(len(own), device=own.device) - (sizes.cumsum(0) - sizes)[own]
+        self._rows = (pieces.cumsum(0) - pieces)[own] + places // max(1, length)
+        self._columns = places % max(1, length)
+        self._shape = (len(self.subdomains), length)
 
     def of(self, values: Tensor) -> Tensor:
         """(C, K, …) -> (C, A, P, …)."""
         table = values.new_zeros(len(values), *self._shape, *values.shape[2:])
         table[:, self._rows, self._columns] = values[:, self._order]
         return table
+
+
+def _row_length(sizes: Tensor) -> int:
+    """How many entries a row has, so that subdomains with so many of them (S,) take the least work, padding included.
+
+    One row for each would be as long as that of the largest: more than half of it is padding where a chunk lies in few
+    subdomains and at the borders of others.
+    """
+    if not len(sizes):
+        return 0
+    largest = int(sizes.max())
+    lengths = torch.tensor([-(-largest // pieces) for pieces in range(1, 33)], device=sizes.device).unique()
+    work = (-(-sizes.unsqueeze(1) // lengths)).sum(0) * (lengths + ROW_COST)
+    return int(lengths[work.argmin()])
 
 
 class SubdomainNetwork(Network):

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from pescitrain.networks.jets import affine
+from pescitrain.networks.jets import affine, batched_affine
 
 
 class Tape:
@@ -24,8 +23,7 @@ class Tape:
 
     def batched_affine(self, owner: nn.Module, weight: Tensor, bias: Tensor, h: Tensor) -> Tensor:
         """``W_a h_a + b_a`` of A networks of one shape: (A, out, in), (A, out), a jet (C, A, in, P)."""
-        z = torch.matmul(weight, h)
-        return torch.cat((z[:1] + bias.unsqueeze(2), z[1:]))
+        return batched_affine(h, weight, bias)
 
     def parameter(self, parameter: Tensor, samples: int) -> Tensor:
         """A small parameter of shape (k,) that enters elementwise: (k,) here, (k, samples) in a recorder."""

@@ -109,6 +109,21 @@ def test_networks_are_evaluated_only_where_their_window_is_not_zero():
     assert jets.points.shape[1] < len(x)
 
 
+def test_rows_are_of_a_length_that_leaves_little_empty():
+    """All but a tenth of the points in one corner: with one row for a subdomain most of the places would be empty."""
+    model, x = network(), points(1000)
+    x[100:] = x[100:] * torch.tensor([0.2, 1.0])
+    jets = model.embed_jet(x, COMPONENTS)
+    sizes = torch.bincount(jets.subdomains.unsqueeze(1).expand_as(jets.here)[jets.here])
+    assert torch.equal(sizes, (model.windows(x) > 0.0).sum(0))
+    assert jets.here.double().mean() > 0.75
+    assert sizes.double().mean() / sizes.max() < 0.45
+    assert (jets.subdomains.diff() >= 0).all()
+    assert len(jets.subdomains) > len(model.windows)
+    whole = model.forward_jet(jets, COMPONENTS, Tape())
+    torch.testing.assert_close(whole, jet_of_function(model, x, COMPONENTS), rtol=1e-10, atol=1e-10)
+
+
 def test_some_of_the_points():
     model, x = network(), points()
     jets, chosen = model.embed_jet(x, COMPONENTS), torch.tensor([3, 8, 41])
