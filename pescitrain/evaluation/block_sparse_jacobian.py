@@ -47,8 +47,13 @@ class _Group:
         """(q, A · P, k): the values as columns of one matrix for each residual."""
         return self.values.movedim(1, 0).flatten(1, 2)
 
+    def by_sample(self) -> Tensor:
+        """A copy (A · P, k, q)."""
+        rows = self.values.movedim(1, 0).flatten(1).t().contiguous()
+        return rows.view(-1, self.values.shape[3], self.values.shape[1])
+
     def columns_of(self, rows: slice) -> slice:
-        """Those of :attr:`by_parameter` that are of some rows."""
+        """The places, of A · P, that some rows have."""
         width = self.samples.shape[1]
         return slice(rows.start * width, rows.stop * width)
 
@@ -186,19 +191,20 @@ class BlockSparseJacobian(ChunkJacobian):
         return out
 
     def gram_blocks(self) -> Iterator[GramBlock]:
-        tensors = [(group, entry, rows) for group in self._groups for entry, rows in group.tensors]
-        for group, entry, rows in tensors:
-            own = group.by_parameter[:, group.columns_of(rows)].flatten(1)
-            yield GramBlock(entry, entry, own @ own.t())
+        tensors = [(i, entry, rows) for i, group in enumerate(self._groups) for entry, rows in group.tensors]
+        values = [group.by_sample() for group in self._groups]  # whole rows are taken from these
+        for i, entry, rows in tensors:
+            own = values[i][self._groups[i].columns_of(rows)].flatten(0, 1)
+            yield GramBlock(entry, entry, own.t() @ own)
         if self._meetings is None:
             self._meetings = self._met()
         for meeting in self._meetings:
-            (one, row, _), (other, column, _) = tensors[meeting.first], tensors[meeting.second]
-            left = one.by_parameter.index_select(1, meeting.at_first).flatten(1)
-            right = other.by_parameter.index_select(1, meeting.at_second).flatten(1)
+            (i, row, _), (j, column, _) = tensors[meeting.first], tensors[meeting.second]
+            left = values[i].index_select(0, meeting.at_first).flatten(0, 1)
+            right = values[j].index_select(0, meeting.at_second).flatten(0, 1)
             if column.start < row.start:
                 row, column, left, right = column, row, right, left
-            yield GramBlock(row, column, left @ right.t())
+            yield GramBlock(row, column, left.t() @ right)
 
     def _met(self) -> list[Meeting]:
         """Where two of the tensors, one group's after the other's, see samples together, as columns of their groups."""
