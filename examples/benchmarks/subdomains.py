@@ -1,14 +1,14 @@
 """Networks in subdomains beside one network with as many parameters, at equal seconds.
 
-    python examples/benchmarks/subdomains.py [--problems multiscale1d,multiscale2d,poisson2d,lshape,plate,elasticity,
-                                                         lshape_scales,plate_scales]
+    python examples/benchmarks/subdomains.py [--problems multiscale1d,multiscale2d,poisson2d,lshape,plate,lshape_fine,
+                                                         plate_fine,elasticity,lshape_scales,plate_scales]
                                              [--seconds 60] [--methods lm,krylov,lbfgs,adam,soap]
                                              [--seed 0] [options of the command]
 
-``…_scales``: ``multiscale_mesh`` on that mesh. Rows are the subdomain networks with ``lm``, on a mesh also those in its
-parts, then the one network with each method and, where the solution has many scales, the same with random Fourier
-features; relative errors after the seconds, and how many times larger they are than that of the subdomains. Seconds are
-CPU time of one thread. Rates of ``adam`` and ``soap`` are the best of three.
+``…_scales``: ``multiscale_mesh`` on that mesh; ``…_fine``: more subdomains. Rows are the subdomain networks with
+``lm``, on a mesh also those in its parts, then the one network with each method and, where the solution has many
+scales, the same with random Fourier features; relative errors after the seconds, and how many times larger they are
+than that of the subdomains. Seconds are CPU time of one thread. Rates of ``adam`` and ``soap`` are the best of three.
 """
 
 from __future__ import annotations
@@ -37,10 +37,14 @@ class Case:
 
 HARD = "-bc_enforce hard"
 ON_MESHES = (
-    "-net_subdomains 4 -net_width 8 -net_depth 2",
+    "-net_subdomains 4 -net_overlap 0.3 -net_width 8 -net_depth 2",
     "-net_width 22 -net_depth 4",
     0.0,
     "-net_partition mesh -net_subdomains 16 -net_width 8 -net_depth 2",
+)
+FINE_ON_MESHES = (
+    "-net_subdomains 6 -net_overlap 0.3 -net_width 8 -net_depth 2",
+    "-net_width 34 -net_depth 4",
 )
 SCALES = "-problem multiscale_mesh -sample_type hammersley -sample_points 8000 -sample_boundary_points 1600"
 MANY_ON_MESHES = (
@@ -70,6 +74,8 @@ PROBLEMS = {
     ),
     "lshape": Case("-problem poisson_lshape", *ON_MESHES),
     "plate": Case("-problem poisson", *ON_MESHES),
+    "lshape_fine": Case("-problem poisson_lshape", *FINE_ON_MESHES),
+    "plate_fine": Case("-problem poisson", *FINE_ON_MESHES),
     "elasticity": Case("-problem elasticity", *ON_MESHES),
     "lshape_scales": Case(f"{SCALES} -mesh lshape.msh", *MANY_ON_MESHES),
     "plate_scales": Case(f"{SCALES} -mesh plate_with_hole.msh", *MANY_ON_MESHES),
