@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 from torch import nn
 
-from pescitrain.algebra.banded_cholesky import BandedCholesky, BandedOrder
+from pescitrain.algebra.multifrontal import EliminationOrder, MultifrontalCholesky
 from pescitrain.algebra.system import System
 from pescitrain.evaluation.jacobian import GramBlock
 from pescitrain.networks.network import Network
@@ -62,7 +62,7 @@ def output_layer_step(system: System, theta: Array) -> Array:
         for block in linearization.gauss_newton_sparse()
         if block.row.name in parts and block.column.name in parts
     ]
-    cholesky = BandedCholesky(blocks, BandedOrder(layers, _coupled(system, parts)), evaluator.comm)
+    cholesky = MultifrontalCholesky(blocks, EliminationOrder(layers, _coupled(system, parts)), evaluator.comm)
     where = np.concatenate([np.arange(entry.start, entry.stop)[part] for entry, part in parts.values()])
     gradient = linearization.transpose_times(linearization.residual)[where]
     ridge = RIDGE * float(cholesky.diagonal.mean())

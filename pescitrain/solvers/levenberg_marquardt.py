@@ -12,9 +12,9 @@ from petsc4py import PETSc
 from scipy.linalg import LinAlgError
 
 from pescitrain.algebra import ParameterLayout, Preconditioner, System
-from pescitrain.algebra.banded_cholesky import BandedCholesky, BandedOrder
 from pescitrain.algebra.cholesky import ShiftedCholesky
 from pescitrain.algebra.memory import require_room
+from pescitrain.algebra.multifrontal import EliminationOrder, MultifrontalCholesky
 from pescitrain.algebra.options import get_choice, get_string
 from pescitrain.errors import EvaluationError, OptionError
 from pescitrain.evaluation import Linearization
@@ -64,7 +64,7 @@ class LevenbergMarquardt:
     -tao_lm_accept 1e-4             least ρ that is accepted
     -tao_lm_max_trials 40           in one iteration
     -tao_lm_space auto              parameters, samples, or the smaller of the two; parameters where there are bounds;
-                                    sparse, by a banded Cholesky, where networks in subdomains make that cheaper;
+                                    sparse, by a multifrontal Cholesky, where networks in subdomains make that cheaper;
                                     krylov: products with J alone, with -pc_type and -ksp_rtol 0.1 -ksp_max_it 100,
                                     or as a least-squares problem by -ksp_type lsqr or cgls
     -tao_lm_project true            solve for what is linear
@@ -83,7 +83,7 @@ class LevenbergMarquardt:
         self._known: _Linearized | None = None
         self._last: Array | None = None
         self._stuck = False
-        self._order: BandedOrder | None = None
+        self._order: EliminationOrder | None = None
 
     def create(self, tao: PETSc.TAO) -> None:
         """Its steps are accepted before TAO sees them."""
@@ -231,13 +231,13 @@ class LevenbergMarquardt:
 
     def _factors(self, system: System, linearization: Linearization, free: Indices | None) -> _Factors | _SparseFactors:
         """A + λI or K + λI of a linearization. Collective."""
-        order = self._banded_order(system)
+        order = self._elimination_order(system)
         if order is not None:
             return _SparseFactors(linearization, order)
         return _Factors(linearization, free, self._in_samples(system), self._subspace(system, free))
 
-    def _banded_order(self, system: System) -> BandedOrder | None:
-        """The order of the sparse factorisation; None where it is not asked for, or costs more than a dense one."""
+    def _elimination_order(self, system: System) -> EliminationOrder | None:
+        """The order of the sparse factorisation; None where it is not asked for, or costs more than a dense matrix."""
         if self.space not in ("auto", "sparse") or (self.space == "auto" and system.bounds is not None):
             return None
         if system.couplings is None or system.bounds is not None:
@@ -247,9 +247,11 @@ class LevenbergMarquardt:
                 )
             return None
         if self._order is None:
-            self._order = BandedOrder(system.layout.layers, system.couplings.coupled)
-        dense = system.layout.size**3 / 3.0
-        return self._order if self.space == "sparse" or self._order.flops < 0.5 * dense else None
+            self._order = EliminationOrder(system.layout.layers, system.couplings.coupled)
+        columns, rows = system.layout.size, system.evaluator.residual_count
+        size = min(columns, rows)
+        dense = size**3 / 3.0 + float(rows) * columns * size  # products for a sparse A take no more than those
+        return self._order if self.space == "sparse" or self._order.flops < dense else None
 
     def _in_samples(self, system: System) -> bool:
         if self.space == "auto":
@@ -399,11 +401,11 @@ class _Factors:
 
 
 class _SparseFactors:
-    """JᵀJ of one linearization as a band and a border, factored for one λ after another. Construction is collective."""
+    """The sparse JᵀJ of one linearization, factored for one λ after another. Construction is collective."""
 
-    def __init__(self, linearization: Linearization, order: BandedOrder) -> None:
+    def __init__(self, linearization: Linearization, order: EliminationOrder) -> None:
         self._linearization = linearization
-        self._cholesky = BandedCholesky(linearization.gauss_newton_sparse(), order, linearization.comm)
+        self._cholesky = MultifrontalCholesky(linearization.gauss_newton_sparse(), order, linearization.comm)
         diagonal, tiny = self._cholesky.diagonal, float(np.finfo(float).tiny)
         self.largest, self.mean = max(float(diagonal.max()), tiny), max(float(diagonal.mean()), tiny)
 

@@ -8,9 +8,9 @@ from petsc4py import PETSc
 from toys import CASES, Case, Toy, _poisson, mlp, sentence_of, start, subdomains
 
 from pescitrain.algebra import ParameterLayout, Preconditioner, System, decompose, two_level
-from pescitrain.algebra.banded_cholesky import BandedCholesky, BandedOrder
 from pescitrain.algebra.coarse_solve import CoarseSolve
 from pescitrain.algebra.least_squares_start import RIDGE, least_squares_start
+from pescitrain.algebra.multifrontal import EliminationOrder, MultifrontalCholesky
 from pescitrain.algebra.operators import gather_rows
 from pescitrain.algebra.sparse_gauss_newton import SparseGaussNewton
 from pescitrain.algebra.two_level import TwoLevelSchwarz
@@ -67,13 +67,13 @@ def test_parameters_apart_keep_their_diagonal_alone(comm):
 
 
 @pytest.mark.parametrize("case", [*(CASES[name] for name in NAMES), WIDE], ids=[*NAMES, "wide"])
-def test_the_banded_factorisation_solves_with_any_shift(comm, case):
+def test_the_multifrontal_factorisation_solves_with_any_shift(comm, case):
     system = system_of(case, comm)
     linearization = system.evaluator.linearize(start(system.evaluator))
-    order = BandedOrder(system.layout.layers, system.couplings.coupled)
-    factors = BandedCholesky(linearization.gauss_newton_sparse(), order, comm)
+    order = EliminationOrder(system.layout.layers, system.couplings.coupled)
+    factors = MultifrontalCholesky(linearization.gauss_newton_sparse(), order, comm)
     dense, b = linearization.gauss_newton_matrix(), np.sin(np.arange(system.layout.size))
-    np.testing.assert_allclose(np.sort(factors.diagonal), np.sort(dense.diagonal()), rtol=1e-12)
+    np.testing.assert_allclose(factors.diagonal, dense.diagonal(), rtol=1e-12)
     for shift in (1.0, 1e-2):
         x = factors.factor(shift)(b)
         left = dense @ x + shift * x - b
@@ -83,21 +83,9 @@ def test_the_banded_factorisation_solves_with_any_shift(comm, case):
 def test_blocks_that_the_order_does_not_expect_are_refused_on_all_ranks(comm):
     system = system_of(WIDE, comm)
     blocks = system.evaluator.linearize(start(system.evaluator)).gauss_newton_sparse()
-    alone = BandedOrder(system.layout.layers, [np.array([n]) for n in range(len(system.layout.layers))])
+    alone = EliminationOrder(system.layout.layers, [np.array([n]) for n in range(len(system.layout.layers))])
     with pytest.raises(EvaluationError, match="-tao_lm_space krylov"):
-        BandedCholesky(blocks, alone, comm)
-
-
-def test_orders_find_the_narrow_side_and_leave_what_meets_everything_to_the_border(comm):
-    def order(*shapes):
-        system = system_of(Case(_poisson, subdomains(shapes, 0.3)), comm)
-        return BandedOrder(system.layout.layers, system.couplings.coupled), system.layout.layers[0].size
-
-    tall, size = order((2, 8))
-    assert not len(tall.border)
-    assert tall.width < 6 * size  # as for 8 × 2, not the 11 networks of its own order
-    levels, size = order((1, 1), (4, 4))
-    assert len(levels.border) == size
+        MultifrontalCholesky(blocks, alone, comm)
 
 
 @pytest.mark.parametrize("pc_type", ["asm", "bjacobi", "gamg", "cholesky"])
