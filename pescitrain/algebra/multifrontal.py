@@ -46,6 +46,12 @@ class Front:
         s, r = float(len(self.own_parameters)), float(len(self.other_parameters))
         return s**3 / 3.0 + s * s * r + s * r * r
 
+    @property
+    def entries(self) -> int:
+        """That it leaves in the factor."""
+        s, r = len(self.own_parameters), len(self.other_parameters)
+        return s * (s + r)
+
 
 class EliminationOrder:
     """An order in which layers of θ are eliminated, with little fill.
@@ -64,6 +70,7 @@ class EliminationOrder:
     front_of : (L,) int         the front that eliminates a layer
     place : (L,) int            where a layer is in the order
     flops : float               of a factorisation
+    entries : int               of the blocks on and below the diagonal, and of those of the factor
     """
 
     def __init__(self, layers: Sequence[Layer], coupled: Sequence[NDArray[np.intp]]) -> None:
@@ -85,6 +92,13 @@ class EliminationOrder:
                 parent.children.append(number)
                 front.runs = self._runs(front, parent)
         self.flops = sum(front.flops for front in self.fronts)
+        factor = sum(front.entries for front in self.fronts)
+        self.entries = factor + sum(layers[i].size * layers[j].size for i, j in self.pairs())
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """(row, column) of the blocks on and below the diagonal, in the order of elimination."""
+        place = self.place
+        return [(int(i), j) for j, near in enumerate(self.coupled) for i in near if place[i] >= place[j]]
 
     def _reached(self, order: Integers) -> tuple[list[set[int]], list[int]]:
         """For each place the later ones that its elimination couples, and the first of them, −1 where there is none."""
@@ -171,7 +185,7 @@ class MultifrontalCholesky:
         """``blocks``: this rank's part of JᵀJ, each pair of layers once."""
         self._order = order
         self._starts = np.array([layer.start for layer in order.layers])
-        pairs = [(int(i), j) for j, near in enumerate(order.coupled) for i in near if order.place[i] >= order.place[j]]
+        pairs = order.pairs()
         sizes = [order.layers[i].size * order.layers[j].size for i, j in pairs]
         values = np.zeros(sum(sizes))
         self._blocks: dict[tuple[int, int], Array] = {}

@@ -405,6 +405,12 @@ class _SparseFactors:
 
     def __init__(self, linearization: Linearization, order: EliminationOrder) -> None:
         self._linearization = linearization
+        require_room(
+            order.entries,
+            f"-tao_type lm: the sparse matrix of {linearization.parameters.size} parameters with its factor",
+            "use -tao_lm_space krylov -pc_type two_level",
+            linearization.comm,
+        )
         self._cholesky = MultifrontalCholesky(linearization.gauss_newton_sparse(), order, linearization.comm)
         diagonal, tiny = self._cholesky.diagonal, float(np.finfo(float).tiny)
         self.largest, self.mean = max(float(diagonal.max()), tiny), max(float(diagonal.mean()), tiny)

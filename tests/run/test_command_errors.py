@@ -92,6 +92,11 @@ NO_ENTRIES = "use -pc_type kfac, nystrom or woodbury, which hold no entries"
             "-tao_lm_space krylov",
         ),
         (
+            "-tao_type lm -net_type subdomain -net_subdomains 3 -net_width 3 -net_depth 1 -net_start random",
+            "-tao_type lm: the sparse matrix of 117 parameters with its factor has 1.2e+04 entries, 0 GiB, and this "
+            "machine has 0 GiB: use -tao_lm_space krylov -pc_type two_level",
+        ),
+        (
             "-tao_type ssbroyden",
             "-tao_type ssbroyden: the inverse Hessian of 105 parameters has 1.1e+04 entries, 0 GiB, and this machine "
             "has 0 GiB: use -tao_type lbfgs, which keeps a few vectors",
