@@ -69,6 +69,7 @@ class EliminationOrder:
     fronts : list of Front      children before their parents
     front_of : (L,) int         the front that eliminates a layer
     place : (L,) int            where a layer is in the order
+    pairs : list of (int, int)  row and column of the blocks on and below the diagonal, in this order
     flops : float               of a factorisation
     entries : int               of the blocks on and below the diagonal, and of those of the factor
     """
@@ -92,13 +93,10 @@ class EliminationOrder:
                 parent.children.append(number)
                 front.runs = self._runs(front, parent)
         self.flops = sum(front.flops for front in self.fronts)
-        factor = sum(front.entries for front in self.fronts)
-        self.entries = factor + sum(layers[i].size * layers[j].size for i, j in self.pairs())
-
-    def pairs(self) -> list[tuple[int, int]]:
-        """(row, column) of the blocks on and below the diagonal, in the order of elimination."""
         place = self.place
-        return [(int(i), j) for j, near in enumerate(self.coupled) for i in near if place[i] >= place[j]]
+        self.pairs = [(int(i), j) for j, near in enumerate(coupled) for i in near if place[i] >= place[j]]
+        factor = sum(front.entries for front in self.fronts)
+        self.entries = factor + sum(layers[i].size * layers[j].size for i, j in self.pairs)
 
     def _reached(self, order: Integers) -> tuple[list[set[int]], list[int]]:
         """For each place the later ones that its elimination couples, and the first of them, −1 where there is none."""
@@ -185,7 +183,7 @@ class MultifrontalCholesky:
         """``blocks``: this rank's part of JᵀJ, each pair of layers once."""
         self._order = order
         self._starts = np.array([layer.start for layer in order.layers])
-        pairs = order.pairs()
+        pairs = order.pairs
         sizes = [order.layers[i].size * order.layers[j].size for i, j in pairs]
         values = np.zeros(sum(sizes))
         self._blocks: dict[tuple[int, int], Array] = {}
